@@ -1,0 +1,68 @@
+//! The native module `breakeven._native`: PyO3 classes over `shm`, `wire` and `plan`.
+//!
+//! Every wait passes `enter.rs`; every object that travels passes `codec/`. Nothing here starts a thread, and nothing
+//! takes a lock that a forked child could find taken: state is atomics, shared memory, or Python objects made at import.
+
+mod arena;
+mod blob;
+mod channel;
+mod closable;
+mod codec;
+mod debug;
+mod enter;
+mod error;
+mod fork;
+mod list;
+mod plan;
+mod settings;
+mod statics;
+
+use pyo3::prelude::*;
+
+#[pymodule(gil_used = false)]
+mod _native {
+    use pyo3::prelude::*;
+    use pyo3::types::PyDict;
+
+    #[pymodule_export]
+    use super::arena::{arena_statistics, configure, count, counters, reap, trim};
+    #[pymodule_export]
+    use super::blob::{Blob, fetch, publish};
+    #[pymodule_export]
+    use super::channel::Channel;
+    #[pymodule_export]
+    use super::codec::{BlockView, Collector, ReducerTable};
+    #[pymodule_export]
+    use super::debug::{_decode, _encode};
+    #[pymodule_export]
+    use super::fork::{fork_before, fork_child, fork_parent, note_child};
+    #[pymodule_export]
+    use super::list::{SharedList, storing};
+    #[pymodule_export]
+    use super::plan::{ChunkPolicy, static_chunks};
+    #[pymodule_export]
+    use super::settings::set_pickle_mode;
+
+    /// How this module was built.
+    #[pyfunction]
+    fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+        let info = PyDict::new(py);
+        info.set_item("version", env!("CARGO_PKG_VERSION"))?;
+        info.set_item("profile", if cfg!(debug_assertions) { "debug" } else { "release" })?;
+        info.set_item("free_threaded", cfg!(Py_GIL_DISABLED))?;
+        Ok(info)
+    }
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let py = module.py();
+        super::codec::check_interpreter(py)?;
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        super::enter::initialise(py)?;
+        super::statics::initialise(py)?;
+        let statics = super::statics::statics(py);
+        module.add("MemoryLimitError", &statics.memory_limit_error)?;
+        module.add("StaleBlob", &statics.stale_blob)?;
+        module.add("CorruptMessage", &statics.corrupt_message)
+    }
+}

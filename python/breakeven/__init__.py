@@ -1,0 +1,225 @@
+"""Parallel Python that never loses to serial: `import breakeven as mp`.
+
+Every public name of `multiprocessing` is here and means the same. Queues and pools are breakeven's: messages travel
+through shared memory, and a killed process neither hangs nor corrupts anything. The rest is the standard library's own.
+
+`install()` puts breakeven's classes under the standard library's names, for programs that shall stay as they are;
+`breakeven run script.py` does so from the command line.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+try:
+    from . import _native
+except ImportError as error:  # says what is missing, since "No module named" does not help whoever installed it
+    if sys.platform != "linux":
+        _reason = f"breakeven runs on Linux only so far; this is {sys.platform}"
+    else:
+        _reason = (
+            f"breakeven's native module cannot be loaded by this interpreter "
+            f"({sys.implementation.name} {sys.version.split()[0]}): {error}. "
+            "Install a wheel built for it, or build one with `make build`"
+        )
+    raise ImportError(_reason, name="breakeven._native") from error
+
+from . import context
+from .context import AuthenticationError, BufferTooShort, Process, ProcessError, TimeoutError
+
+TYPE_CHECKING = False  # type checkers know the name; importing typing would cost more than the rest of this module
+if TYPE_CHECKING:
+    from typing import Any
+
+    from . import connection as connection
+    from . import dummy as dummy
+    from . import executor as executor
+    from . import forkserver as forkserver
+    from . import heap as heap
+    from . import managers as managers
+    from . import pool as pool
+    from . import process as process
+    from . import queues as queues
+    from . import reduction as reduction
+    from . import resource_sharer as resource_sharer
+    from . import resource_tracker as resource_tracker
+    from . import shared_memory as shared_memory
+    from . import sharedctypes as sharedctypes
+    from . import spawn as spawn
+    from . import synchronize as synchronize
+    from . import util as util
+    from .executor import ProcessPoolExecutor, ThreadPoolExecutor
+    from .pool import TaskError, ThreadPool, WorkerDied
+
+del TYPE_CHECKING  # not a name of this package
+
+__version__: str = _native.__version__
+
+MemoryLimitError = _native.MemoryLimitError
+configure = _native.configure
+
+# The functions of multiprocessing are bound methods of its default context; so are these, of ours.
+_context = context._default_context
+Array = _context.Array
+Barrier = _context.Barrier
+BoundedSemaphore = _context.BoundedSemaphore
+Condition = _context.Condition
+Event = _context.Event
+JoinableQueue = _context.JoinableQueue
+Lock = _context.Lock
+Manager = _context.Manager
+Pipe = _context.Pipe
+Pool = _context.Pool
+Queue = _context.Queue
+RLock = _context.RLock
+RawArray = _context.RawArray
+RawValue = _context.RawValue
+Semaphore = _context.Semaphore
+SimpleQueue = _context.SimpleQueue
+Value = _context.Value
+active_children = _context.active_children
+allow_connection_pickling = _context.allow_connection_pickling
+cpu_count = _context.cpu_count
+current_process = _context.current_process
+freeze_support = _context.freeze_support
+get_all_start_methods = _context.get_all_start_methods
+get_context = _context.get_context
+get_logger = _context.get_logger
+get_start_method = _context.get_start_method
+log_to_stderr = _context.log_to_stderr
+parent_process = _context.parent_process
+reducer = _context.reducer
+set_executable = _context.set_executable
+set_forkserver_preload = _context.set_forkserver_preload
+set_start_method = _context.set_start_method
+
+# Log levels of `get_logger()`; undocumented in multiprocessing, and used.
+SUBDEBUG = 5
+SUBWARNING = 25
+
+__all__ = [
+    # as in multiprocessing
+    "Array",
+    "AuthenticationError",
+    "Barrier",
+    "BoundedSemaphore",
+    "BufferTooShort",
+    "Condition",
+    "Event",
+    "JoinableQueue",
+    "Lock",
+    "Manager",
+    "Pipe",
+    "Pool",
+    "Process",
+    "ProcessError",
+    "Queue",
+    "RLock",
+    "RawArray",
+    "RawValue",
+    "Semaphore",
+    "SimpleQueue",
+    "TimeoutError",
+    "Value",
+    "active_children",
+    "allow_connection_pickling",
+    "cpu_count",
+    "current_process",
+    "freeze_support",
+    "get_all_start_methods",
+    "get_context",
+    "get_logger",
+    "get_start_method",
+    "log_to_stderr",
+    "parent_process",
+    "reducer",
+    "set_executable",
+    "set_forkserver_preload",
+    "set_start_method",
+    # as in multiprocessing.pool and concurrent.futures
+    "ThreadPool",
+    "ProcessPoolExecutor",
+    "ThreadPoolExecutor",
+    # breakeven's own
+    "MemoryLimitError",
+    "TaskError",
+    "WorkerDied",
+    "configure",
+    "install",
+    "uninstall",
+]
+
+# Where the names that are not worth loading at import come from.
+_LAZY = {
+    "ProcessPoolExecutor": "executor",
+    "TaskError": "pool",
+    "ThreadPool": "pool",
+    "ThreadPoolExecutor": "executor",
+    "WorkerDied": "pool",
+}
+_SUBMODULES = {
+    "cli",
+    "connection",
+    "dummy",
+    "executor",
+    "forkserver",
+    "heap",
+    "managers",
+    "pool",
+    "process",
+    "queues",
+    "reduction",
+    "resource_sharer",
+    "resource_tracker",
+    "shared_memory",
+    "sharedctypes",
+    "spawn",
+    "synchronize",
+    "util",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _LAZY:
+        value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY, *_SUBMODULES})
+
+
+def install() -> None:
+    """Put breakeven's queues, pools and executors under the standard library's names.
+
+    Acts on this process and on every child that it starts from now on, whatever the start method. Queues that are then
+    made through `multiprocessing`'s names keep the standard library's contract where breakeven's own differs: an object
+    that cannot be pickled is reported on stderr and dropped, and `put` returns. Calling it again changes nothing.
+    """
+    from . import _install
+
+    _install.install()
+
+
+def uninstall() -> None:
+    """Give the standard library its own names back. Objects made in the meantime go on working."""
+    from . import _install
+
+    _install.uninstall()
+
+
+# Once per process, however often this file runs (importlib.reload, a second copy in sys.modules): the hooks cannot be
+# unregistered, and taking a participant slot twice in a forked child would leak one.
+if not getattr(_native, "_fork_hooks_registered", False):
+    os.register_at_fork(
+        before=_native.fork_before,
+        after_in_parent=_native.fork_parent,
+        after_in_child=_native.fork_child,
+    )
+    _native._fork_hooks_registered = True  # type: ignore[attr-defined]

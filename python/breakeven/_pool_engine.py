@@ -1,0 +1,989 @@
+"""The driver of a pool: starts and watches workers, moves messages, and runs nothing in the background unless it must.
+
+Whoever waits for a result drives: it takes what has arrived for all jobs, sends what there is room for, and looks after
+the workers. There is one driver at a time; others who wait sleep until it has news, and one of them takes over when it
+leaves. A helper thread is started only for what must go on while nobody waits: callbacks, input that has not been sent,
+workers that are replaced by plan, an executor's futures.
+
+What follows from what happens is decided by `_pool_state.Ledger`, under `Engine.lock`; no user code runs under it.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+import time
+from functools import partial
+from itertools import islice
+from multiprocessing import util
+from typing import Any
+
+from . import _pool_wire as wire
+from ._pool_errors import PoolTerminated, WorkerDied
+from ._pool_state import HeldCall, HeldCalls, Ledger, Map, Pacer, Parcel, Starts
+from ._pool_wire import BYE, DAMAGED, FAILED, ONE, PART, READY, UNFIT
+from ._pool_worker import Cells, ChannelEnd, Setup, ThreadPort, process_main, thread_main
+
+# How long a driver sleeps before it looks after the workers; so long may the death of a worker go unnoticed.
+SLICE = 0.1
+
+# How long terminate() waits for workers to answer SIGTERM before it sends SIGKILL.
+GRACE = 2.0
+
+# A helper with nothing to do for so long ends.
+HELPER_IDLE = 1.0
+
+# Engines with work under way: it goes on even if the caller has dropped the pool and the result.
+_active = set()
+
+# How long a call may wait for company, and how often the helper looks after calls that travelled together.
+HELD_SECONDS = 0.002
+# Calls are held when they come, and are taken, at less than so many seconds each; which is looked at every so many
+# calls.
+HOLD_SECONDS = 5e-5
+HOLD_EVERY = 16
+HELD_LOOK = 0.01
+
+_NOTE = (-1,)  # a result message that says nothing: wakes a driver
+
+
+class Worker:
+    """A worker process or thread as its pool sees it."""
+
+    __slots__ = ("peak", "process", "ready", "slot", "unfit")
+
+    def __init__(self, process, slot):
+        self.process = process
+        self.slot = slot
+        self.ready = False
+        self.unfit = False
+        self.peak = None
+
+
+class ProcessTransport:
+    """Channels to and from worker processes, and their starting and ending."""
+
+    local = False
+
+    def __init__(
+        self, context, make, slots, *, settings, daemon=True, prefix="PoolWorker", as_is=False, died=WorkerDied
+    ):
+        """
+        Args:
+            died: the class of the errors for the tasks of a dead worker.
+            make: called as `make(context, target=..., args=...)`, returns a process object.
+            daemon: what the processes' `daemon` becomes; None leaves it.
+            settings: (initializer, initargs, max_tasks)
+        """
+        from . import _native
+
+        method = context.get_start_method()
+        inherited = method == "fork"
+        # Children whose parent this process is: their end can be awaited together with their resource usage.
+        self._own_children = method in ("fork", "spawn")
+        self._context = context
+        self._make = make
+        self._daemon = daemon
+        self._prefix = prefix
+        self._as_is = as_is
+        self._died = died
+        self._initializer, self._initargs, self._max_tasks = settings
+        self.tasks = _native.Channel(0, claim_slots=slots)
+        self.results = _native.Channel(0)
+        self.cells = Cells(slots, inherited)
+        self.functions = wire.Functions(_native.publish)
+        self._native = _native
+        self.memory_errors = (_native.MemoryLimitError,)
+        self.put = self.tasks.put
+        self.taken = self.tasks.taken
+        self._get_many = self.results.get_many
+
+    def collect(self, timeout):
+        """What has arrived, after waiting at most so many seconds for the first (0: without waiting)."""
+        try:
+            if timeout > 0:
+                return self._get_many(None, True, timeout)
+            return self._get_many(None, False)
+        except queue.Empty:
+            return []
+        except Exception as error:
+            # Every result travels so that it decodes (`_pool_wire`); if one does not, the memory is damaged, and nobody
+            # can say whose result it was.
+            received = getattr(error, "received", None)
+            if received is None:
+                raise
+            return [*received, (wire.DAMAGED, error)]
+
+    read = staticmethod(wire.read_result)
+
+    def count(self, tasks):
+        """So many tasks are done; for `breakeven run --receipt`."""
+        if tasks:
+            self._native.count("tasks", tasks)
+
+    def poke(self):
+        """Wake whoever is in `collect`."""
+        self.results.put(_NOTE)
+
+    def share(self, items):
+        """Publish the big arguments that several items have in common."""
+        twice = wire.repeated(items)
+        native = self._native
+        return {key: wire.Shared(native.publish(value), native.fetch) for key, value in twice.items()}
+
+    def start(self, slot):
+        """Start a worker; raises whatever starting a process raises."""
+        self.tasks.clear_claim(slot)
+        self.cells.clear(slot)
+        setup = Setup(
+            tasks=ChannelEnd(self.tasks),
+            results=ChannelEnd(self.results),
+            cells=self.cells,
+            slot=slot,
+            parent=os.getpid(),
+            initializer=self._initializer,
+            initargs=self._initargs,
+            max_tasks=self._max_tasks,
+            as_is=self._as_is,
+        )
+        process = self._make(self._context, target=process_main, args=(setup,))
+        if self._prefix:
+            process.name = process.name.replace("Process", self._prefix)
+        if self._daemon is not None:
+            process.daemon = self._daemon
+        process.start()
+        return Worker(process, slot)
+
+    def ended(self, worker):
+        """Has this worker's process ended? Records its memory peak if so."""
+        process = worker.process
+        popen = getattr(process, "_popen", None)
+        if self._own_children and popen is not None and popen.returncode is None:
+            try:
+                pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            except OSError:
+                pass  # somebody else has reaped it; Process.exitcode knows how to live with that
+            else:
+                if pid == 0:
+                    return False
+                popen.returncode = os.waitstatus_to_exitcode(status)
+                worker.peak = usage.ru_maxrss * 1024
+        return process.exitcode is not None
+
+    def lost(self, worker, others):
+        """(seq, chunks started) of the message that a dead worker took with it, or None."""
+        seq = self.tasks.claim(worker.slot)
+        if seq is None or seq >= self.tasks.taken():
+            return None
+        # A claim is recorded before the take that it announces; who dies in between leaves the message to another.
+        if any(self.tasks.claim(other.slot) == seq for other in others):
+            return None
+        return seq, self.cells.started(worker.slot, seq), partial(self._outcomes, worker.slot)
+
+    def _outcomes(self, slot, count):
+        return [wire.read_outcome(record) for record in self.cells.outcomes(slot, count)]
+
+    def death(self, worker):
+        """Makes the errors for the tasks of a dead worker."""
+        process = worker.process
+        peak = worker.peak or self.cells.peak(worker.slot)
+        died = self._died
+        return lambda task, where="running": died(task, process.pid, process.exitcode, peak, where)
+
+    def stop(self, workers):
+        """Let each worker end after what it is doing."""
+        for _ in workers:
+            self.tasks.put(None)
+
+    def kill(self, workers):
+        """End the workers, whatever they are doing, and wait until they have ended."""
+        processes = [worker.process for worker in workers]
+        for process in processes:
+            if process.exitcode is None:
+                process.terminate()
+        deadline = time.monotonic() + GRACE
+        for process in processes:
+            process.join(max(0.0, deadline - time.monotonic()))
+            if process.exitcode is None:
+                # It has a handler for SIGTERM, or is stopped.
+                process.kill()
+                process.join()
+
+    def wait_ended(self, workers):
+        for worker in workers:
+            worker.process.join()
+
+    def close(self):
+        """Give back channels and memory."""
+        self.functions.clear()
+        for channel in (self.tasks, self.results):
+            try:
+                channel.close()
+            except ValueError:
+                pass
+        try:
+            self.cells.close()
+        except (BufferError, ValueError):
+            pass
+
+
+class _ThreadTasks(queue.SimpleQueue):
+    """A task channel between threads: numbers messages as a channel does."""
+
+    def __init__(self):
+        self._seq = 0
+
+    def send(self, message):
+        # Under the engine's lock, so the numbers are in order.
+        seq = self._seq
+        self._seq = seq + 1
+        self.put(None if message is None else (seq, message))
+        return seq
+
+
+class ThreadTransport:
+    """The same for worker threads."""
+
+    local = True
+    memory_errors = ()
+
+    def __init__(self, make, *, settings, as_is=False):
+        self._make = make
+        self._as_is = as_is
+        self._initializer, self._initargs, _ = settings
+        self.tasks = _ThreadTasks()
+        self.results = queue.SimpleQueue()
+        self.functions = wire.LocalFunctions()
+        self._ports = {}
+        self.put = self.tasks.send
+        self.taken = lambda: 0  # not needed: calls between threads are never held
+
+    def collect(self, timeout):
+        results = self.results
+        found = []
+        try:
+            found.append(results.get(True, timeout) if timeout > 0 else results.get_nowait())
+            while True:
+                found.append(results.get_nowait())
+        except queue.Empty:
+            return found
+
+    @staticmethod
+    def read(message):
+        return message
+
+    def count(self, tasks):
+        """Threads' tasks are not counted: they send no messages either."""
+
+    def poke(self):
+        self.results.put(_NOTE)
+
+    def share(self, items):
+        return {}
+
+    def start(self, slot):
+        port = ThreadPort(self.tasks, self.results, self._as_is)
+        thread = self._make(None, target=thread_main, args=(port, slot, self._initializer, self._initargs))
+        thread.daemon = True
+        thread.start()
+        worker = Worker(thread, slot)
+        self._ports[slot] = port
+        return worker
+
+    def ended(self, worker):
+        return not worker.process.is_alive()
+
+    def lost(self, worker, others) -> Any:
+        return None
+
+    def death(self, worker):
+        return lambda task, where="running": WorkerDied(task, None, None, None, where)
+
+    def stop(self, workers):
+        for _ in workers:
+            self.tasks.send(None)
+
+    def kill(self, workers):
+        """A thread cannot be ended: those that are idle end, those in a task end after it."""
+        try:
+            while True:
+                self.tasks.get_nowait()
+        except queue.Empty:
+            pass
+        self.stop(workers)
+        for worker in workers:
+            # Not for one that is inside a task: that may take for ever.
+            while worker.process.is_alive() and not self._ports[worker.slot].busy:
+                worker.process.join(0.01)
+
+    def wait_ended(self, workers):
+        for worker in workers:
+            worker.process.join()
+
+    def close(self):
+        pass
+
+
+class Engine:
+    """Workers, messages and waiting; shared by pools and executors."""
+
+    def __init__(self, transport, processes, *, always_background=False, fatal=lambda error: error):
+        """
+        Args:
+            processes: how many workers; may be raised later.
+            always_background: a helper thread drives whenever there is work and nobody waits.
+            fatal: makes the error that ends the pool from the one that it ends of.
+        """
+        self.transport: Any = transport
+        self.processes = processes
+        self.always_background = always_background
+        self.fatal = fatal
+        self.lock = threading.RLock()
+        self.news = threading.Condition(self.lock)
+        self.ledger = Ledger()
+        self.workers: dict[int, Worker] = {}  # slot -> Worker
+        self.pool = []  # the process objects, oldest first
+        self.retired = []  # workers that have ended by plan and are not yet joined
+        self.starts = Starts()
+        self.closing = False
+        self.terminated = False
+        self.window = 2 * processes + 2
+        self._told = False
+        self._reap = False
+        self._pid = os.getpid()
+        self._driver: int | None = None
+        self._waiting = 0  # threads to wake when there is news
+        self._eager = 0  # those of them that would drive
+        self._raw = []
+        self._held = []  # calls that wait for company
+        self._hold = 0  # how many of them make a message; 0: every call goes by itself
+        self._sample = (0.0, 0)
+        self._digested = 0.0
+        self.calls = HeldCalls(self.ledger, Pacer(max(1, processes)), 1 << 30)
+        self._next_check = 0.0
+        self._helper: threading.Thread | None = None
+        self._feeders: list[threading.Thread] = []
+
+    # --- workers ---
+
+    def populate(self):
+        """Bring the workers up to their number. Raises what starting one raises."""
+        with self.lock:
+            for slot in range(self.processes):
+                if slot not in self.workers:
+                    worker = self.transport.start(slot)
+                    self.workers[slot] = worker
+                    self.pool.append(worker.process)
+                    util.debug("pool worker %d started", slot)
+
+    def abandon(self):
+        """Undo a `populate` that has failed half-way."""
+        workers = list(self.workers.values())
+        self.workers.clear()
+        for worker in workers:
+            if worker.process.exitcode is None:
+                worker.process.terminate()
+        for worker in workers:
+            worker.process.join()
+
+    def _repopulate(self):
+        if self.terminated or self.ledger.broken is not None or (self.closing and self.ledger.idle()):
+            return
+        try:
+            self.populate()
+        except Exception as error:
+            # No more processes to be had just now. The workers that there are carry on; without any, this is a failed
+            # start.
+            if not self.workers:
+                self._start_failed(error)
+
+    def _remove(self, worker):
+        self.workers.pop(worker.slot, None)
+        if worker.process in self.pool:
+            self.pool.remove(worker.process)
+
+    def _start_failed(self, error):
+        fatal = self.starts.failed(error)
+        if fatal is not None:
+            util.debug("pool gives up: its workers do not come up")
+            self.ledger.give_up(self.fatal(fatal))
+
+    def _check(self):
+        """Look for dead workers: fail what they had, and replace them. Under the lock, by the driver."""
+        self._next_check = time.monotonic() + SLICE
+        if self.terminated:
+            return
+        transport = self.transport
+        self.retired = [worker for worker in self.retired if not self._joined(worker)]
+        dead = [worker for worker in self.workers.values() if transport.ended(worker)]
+        if dead:
+            # What they had sent before comes first.
+            self._raw.extend(transport.collect(0))
+            self._digest_locked()
+        for worker in dead:
+            if self.workers.get(worker.slot) is not worker:
+                continue  # it had said goodbye
+            self._remove(worker)
+            worker.process.join()
+            death = transport.death(worker)
+            lost = transport.lost(worker, self.workers.values())
+            if lost is not None:
+                seq, started, outcomes = lost
+                self.ledger.lost(seq, started, outcomes, death)
+            if not worker.ready and not worker.unfit and not self._told:
+                self._start_failed(death(None, "starting (is the main module guarded by __name__ == '__main__'?)"))
+        if dead or len(self.workers) < self.processes:
+            if not self._told or not self.ledger.idle():
+                self._repopulate()
+
+    def _joined(self, worker):
+        if self.transport.ended(worker):
+            worker.process.join()
+            return True
+        return False
+
+    def keep(self, active):
+        """Work is under way: it shall go on even if nobody holds the pool any more."""
+        if active:
+            _active.add(self)
+        else:
+            _active.discard(self)
+
+    # --- sending ---
+
+    def call(self, job, handle, args, keywords):
+        """Send a single call; raises what pickling it raises.
+
+        Calls go out at once, each by itself, as long as workers can be waiting for them. When many are in the channel
+        already, and short, they are held until there are enough for a message or somebody needs them; the helper sees
+        to it that none waits for longer than a few milliseconds.
+        """
+        with self.lock:
+            if self._hold and not keywords and wire._atoms(map(type, args)):
+                held = self._held
+                held.append(HeldCall(job, handle, args))
+                if len(held) >= self._hold:
+                    self.release()
+                elif len(held) == 1:
+                    self.want_helper()
+                return
+            if self._held:
+                self.release()
+            if keywords:
+                message = (wire.head(wire.CALLX, handle.stateless, 0, 0, len(handle.key)), *handle.key, args, keywords)
+            else:
+                message = (handle.call, *handle.key, *args)
+            seq = self.transport.put(message)
+            ledger = self.ledger
+            ledger.messages[seq] = job
+            if not seq % HOLD_EVERY:
+                self._consider_holding()
+            if self not in _active:
+                _active.add(self)
+            if self.always_background or ledger.awaiting_callback:
+                self.want_helper()
+
+    def _consider_holding(self):
+        """Are calls coming so fast, and are they so short, that they should travel together?"""
+        before, taken_before = self._sample
+        now, taken = time.monotonic(), self.transport.taken()
+        self._sample = now, taken
+        self._hold = 0
+        if self.transport.local or self.always_background or len(self.ledger.messages) < 8 * self.processes:
+            return
+        seconds = max(now - before, 1e-6)
+        if seconds < HOLD_EVERY * HOLD_SECONDS:
+            # Workers keep up, or at least take calls at this rate: as many as they run in about a millisecond.
+            size = int((taken - taken_before) / seconds / 1000)
+            if size >= 8:
+                self._hold = min(size, 256)
+
+    def release(self):
+        """Send the calls that were held. Under the lock."""
+        held = self._held
+        if not held:
+            return
+        self._held = []
+        begin = 0
+        for end in range(1, len(held) + 1):
+            if end == len(held) or held[end].handle is not held[begin].handle:
+                self._send(Parcel(self.calls, 0, end - begin, held[begin:end]))
+                begin = end
+        if self.calls not in self.ledger.feeding:
+            self.ledger.feeding.append(self.calls)
+        now = time.monotonic()
+        cost = self.calls.pacer.cost
+        if now - self._sample[0] > len(held) * HOLD_SECONDS or (cost is not None and cost > HOLD_SECONDS):
+            self._hold = 0
+        self._sample = now, self.transport.taken()
+
+    def submit(self, job, background):
+        """Send what there is room for of a new job; `background`: nobody is going to wait for it right away."""
+        with self.lock:
+            self.release()
+            self.ledger.add(job)
+            _active.add(self)
+            self.feed()
+            if (background and job.more()) or self.always_background or self.ledger.awaiting_callback:
+                self.want_helper()
+
+    def feed(self):
+        """Send parcels as long as there is room. Under the lock."""
+        ledger = self.ledger
+        while ledger.feeding:
+            parcel = ledger.next_parcel()
+            if parcel is None or not self._send(parcel):
+                return
+
+    def _send(self, parcel):
+        """Send one parcel; False if the memory limit forbids it for the moment."""
+        ledger = self.ledger
+        job = parcel.job
+        try:
+            try:
+                message, inert, count = wire.encode_parcel(parcel, self.transport.local)
+            except wire.Refused as refused:
+                bad = refused.chunk
+                if bad:
+                    # What comes before the culprit goes first, as if it had been asked for alone.
+                    job.give_back(parcel.rest(bad))
+                    job.give_back(Parcel(job, parcel.at, bad, parcel.items[: bad * job.chunk]))
+                    return True
+                if parcel.count > 1:
+                    job.give_back(parcel.rest(1))
+                    parcel = Parcel(job, parcel.at, 1, parcel.items[: job.chunk])
+                raise refused.error from None
+            if count < parcel.count:
+                job.give_back(parcel.rest(count))
+                parcel = Parcel(job, parcel.at, count, parcel.items[: count * job.chunk])
+            ledger.sent(parcel, self.transport.put(message), inert)
+            return True
+        except self.transport.memory_errors as error:
+            if ledger.messages:
+                job.give_back(parcel)  # results that come in make room
+                return False
+            ledger.unsendable(parcel, error)
+        except Exception as error:
+            ledger.unsendable(parcel, error)
+        return True
+
+    # --- receiving ---
+
+    def _digest(self, batch):
+        """Take in what has arrived. By the driver, not under the lock: unpickling runs user code."""
+        raw = self._raw
+        if batch:
+            raw.extend(batch)
+        if not raw:
+            return
+        # Kept in `raw` until it is booked: if an interrupt gets in between, the next driver does it again, and booking
+        # the same result twice changes nothing.
+        events = list(map(self.transport.read, raw))
+        with self.lock:
+            self._digested = time.monotonic()
+            self._book(events)
+            del raw[: len(events)]
+        if self.ledger.settled:
+            self._tell_futures()
+            with self.lock:
+                self._come_to_rest()
+
+    def _tell_futures(self):
+        """Hand the outcomes of an executor's calls to their futures; not under the lock, for they run callbacks."""
+        settled = self.ledger.settled
+        while settled:
+            try:
+                calls, values, errors = settled.popleft()
+            except IndexError:
+                return
+            if not errors:
+                for call, value in zip(calls, values, strict=True):
+                    call.finish(value, None)
+            else:
+                for index, call in enumerate(calls):
+                    error = errors.get(index)
+                    call.finish(None if error is not None else values[index], error)
+
+    def _digest_locked(self):
+        raw, self._raw = self._raw, []
+        self._book(map(self.transport.read, raw))
+
+    def _book(self, events):
+        ledger = self.ledger
+        for event in events:
+            kind = event[0]
+            if kind == ONE:
+                ledger.one(event[1], event[2])
+            elif kind == PART:
+                ledger.part(*event[1:])
+            elif kind == FAILED:
+                ledger.failed(event[1], event[2])
+            elif kind == READY:
+                worker = self.workers.get(event[1])
+                if worker is not None:
+                    worker.ready = True
+                self.starts.ready()
+            elif kind == UNFIT:
+                worker = self.workers.get(event[1])
+                if worker is not None and not worker.unfit:
+                    worker.unfit = True
+                    self._start_failed(event[2])
+            elif kind == DAMAGED:
+                ledger.give_up(event[1])
+            elif kind == BYE:
+                worker = self.workers.get(event[1])
+                if worker is not None and worker.ready:
+                    # Its place is free: it takes no message any more.
+                    self._remove(worker)
+                    self.retired.append(worker)
+        self.transport.count(ledger.newly_done())
+        if len(self.workers) < self.processes:
+            self._repopulate()
+        if ledger.feeding:
+            self.feed()
+        if ledger.callbacks:
+            self.want_helper()
+        if not ledger.messages:
+            self._come_to_rest()
+        if self._waiting:
+            self.news.notify_all()
+
+    def _come_to_rest(self):
+        """If nothing is left to do: let go of what was kept for it. Under the lock."""
+        if self.ledger.idle():
+            _active.discard(self)
+            if self.closing and not self._told:
+                self._tell()
+
+    def _tell(self):
+        """No more work will come: the workers may end."""
+        self._told = True
+        self.transport.stop(self.workers)
+
+    # --- waiting ---
+
+    def wait(self, done, timeout=None):
+        """Drive, or wait for the driver, until `done()` is true or so many seconds have passed."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        me = threading.get_ident()
+        while not done():
+            with self.lock:
+                if done():
+                    return
+                if self._driver is not None and self._driver != me:
+                    left = None if deadline is None else deadline - time.monotonic()
+                    if left is not None and left <= 0:
+                        return
+                    self._eager += 1
+                    try:
+                        self._sleep(left)
+                    finally:
+                        self._eager -= 1
+                    continue
+                nested = self._driver == me
+                self._driver = me
+            try:
+                self._drive(done, deadline)
+            finally:
+                if not nested:
+                    with self.lock:
+                        self._leave()
+            if deadline is not None and time.monotonic() >= deadline:
+                return
+
+    def _sleep(self, timeout):
+        self._waiting += 1
+        try:
+            self.news.wait(timeout)
+        finally:
+            self._waiting -= 1
+
+    def _drive(self, done, deadline):
+        collect = self.transport.collect
+        if self._raw:
+            self._digest(())
+        if self.ledger.feeding or self._held:
+            with self.lock:
+                self.release()
+                self.feed()
+        while not done():
+            left = SLICE
+            if deadline is not None:
+                left = min(left, deadline - time.monotonic())
+                if left <= 0 and self.terminated:
+                    return
+            if self.terminated:
+                return
+            if self._held:
+                with self.lock:
+                    self.release()
+            batch = collect(left)
+            if batch:
+                self._digest(batch)
+            now = time.monotonic()
+            if now >= self._next_check:
+                with self.lock:
+                    self._check()
+            if not batch and self.ledger.feeding:
+                # An input may have given something and be blocked over the next.
+                with self.lock:
+                    self.feed()
+            if deadline is not None and now >= deadline:
+                return
+
+    def poll(self):
+        """Take in what has arrived, without waiting, unless somebody is doing so already."""
+        with self.lock:
+            if self._held:
+                self.release()
+            if self._driver is not None or self.terminated:
+                return
+            self._driver = threading.get_ident()
+        try:
+            self._digest(self.transport.collect(0))
+            if time.monotonic() >= self._next_check:
+                with self.lock:
+                    self._check()
+        finally:
+            with self.lock:
+                self._leave()
+
+    def _leave(self):
+        """Stop driving. Under the lock."""
+        self._driver = None
+        if self._waiting or self._helper is not None:
+            self.news.notify_all()
+        if self.terminated:
+            self._close_transport()
+
+    # --- what goes on while nobody waits ---
+
+    def want_helper(self):
+        """Make sure that the helper thread runs and knows that there is something to do. Under the lock."""
+        if self._helper is None and not self.terminated:
+            self._helper = threading.Thread(target=self._help, name="breakeven-pool-helper", daemon=True)
+            try:
+                self._helper.start()
+            except RuntimeError:
+                # No more threads while the interpreter shuts down: whoever waits then drives, without callbacks.
+                self._helper = None
+        else:
+            self.news.notify_all()
+
+    def _background_work(self):
+        ledger = self.ledger
+        if self.terminated:
+            return False
+        if self._held or self.calls.in_flight or self.calls.returned:
+            return True
+        if ledger.awaiting_callback or ledger.settled:
+            return True
+        if self.always_background:
+            return bool(ledger.messages) or ledger.unsent()
+        return any(isinstance(job, Map) and job.more() for job in ledger.feeding)
+
+    def _help(self):
+        ledger = self.ledger
+        idle_since = None
+        while True:
+            job = None
+            look = False
+            if ledger.settled:
+                self._tell_futures()
+                with self.lock:
+                    self._come_to_rest()
+            with self.lock:
+                if ledger.callbacks:
+                    job = ledger.callbacks.popleft()
+                elif self.terminated:
+                    break
+                elif not self._background_work():
+                    if self._reap and self._told:
+                        break
+                    now = time.monotonic()
+                    idle_since = idle_since or now
+                    if now - idle_since > HELPER_IDLE or self.closing:
+                        self._helper = None
+                        break
+                    self.news.wait(HELPER_IDLE)
+                    continue
+                elif self._driver is not None:
+                    self.news.wait(SLICE)
+                    continue
+                elif self._held or self.calls.in_flight or self.calls.returned:
+                    # Calls that were held are sent; and if one of them takes long, the others come back, to be sent
+                    # again. Nothing else needs a driver: looking now and then leaves the interpreter to whoever
+                    # submits.
+                    self.release()
+                    self.feed()
+                    look = time.monotonic() - self._digested > HELD_LOOK
+                    if not look:
+                        self.news.wait(HELD_SECONDS)
+                        continue
+                idle_since = None
+            if job is not None:
+                self._call_back(job)
+            elif look:
+                self.poll()
+                with self.lock:
+                    self._digested = time.monotonic()
+            else:
+                # Leaves when somebody else wants to drive: he is waiting, and would only be woken by us.
+                self.wait(self._helper_may_rest, None)
+        if self._reap and not self.terminated:
+            self.transport.wait_ended([*self.workers.values(), *self.retired])
+        with self.lock:
+            self.news.notify_all()
+
+    def _helper_may_rest(self):
+        return bool(self.ledger.callbacks or self.ledger.settled) or self._eager > 0 or not self._background_work()
+
+    def _call_back(self, job):
+        callback = job._callback if job._ok else job._error_callback
+        try:
+            callback(job._value)
+        except BaseException:
+            # In the standard pool this ends the thread that handles results, and every later call hangs.
+            sys.excepthook(*sys.exc_info())
+        finally:
+            with self.lock:
+                job.called_back()
+                self._come_to_rest()
+                self.news.notify_all()
+
+    def start_feeder(self, job, iterator):
+        """Pull the items of a job in a thread of its own: their iterator may block, or even wait for results."""
+        thread = threading.Thread(target=self._pull, args=(job, iterator), name="breakeven-pool-input", daemon=True)
+        self._feeders = [feeder for feeder in self._feeders if feeder.is_alive()]
+        self._feeders.append(thread)
+        thread.start()
+
+    def _pull(self, job, iterator):
+        stock = job.stock
+        run = job.chunk  # items to pull at a stretch
+        while True:
+            with self.lock:
+                while not (want := job.wants()):
+                    if self.terminated or job.length is not None:
+                        return
+                    self._sleep(None)
+                before = job.given()
+            run = min(run, want)
+            error = None
+            began = time.monotonic()
+            try:
+                stock.extend(islice(iterator, run))
+            except Exception as raised:
+                # What the input raises is raised where its results are read, as if it had happened there.
+                error = raised
+            except BaseException as raised:
+                error = RuntimeError(f"the input of imap raised {raised!r}")
+            took = time.monotonic() - began
+            with self.lock:
+                if self.terminated or job.length is not None:
+                    return
+                ended = error is not None or job.given() - before < run
+                if ended:
+                    job.end_of_input(error)
+                self.feed()
+                if ended:
+                    # Who waits for results may have to learn that there are none.
+                    if self._waiting:
+                        self.news.notify_all()
+                    if self._driver not in (None, -1):
+                        self.transport.poke()
+                    return
+            # Long runs are cheap, but an input that blocks shall not hold back what it has given.
+            if took < 0.0005:
+                run *= 2
+            elif took > 0.002:
+                run = job.chunk
+
+    # --- ending ---
+
+    def close(self, reap=False):
+        """No more jobs will come. `reap`: nobody will call `join`, so the helper shall wait for the workers' end."""
+        with self.lock:
+            if self.closing or self.terminated:
+                return
+            self.release()
+            self.closing = True
+            self._reap = reap
+            if self.ledger.idle():
+                self._tell()
+            if reap and self.workers:
+                self.want_helper()
+            self.news.notify_all()
+
+    def join(self):
+        """Wait until all jobs are done and the workers have ended."""
+        if not self.terminated:
+            with self.lock:
+                for job in self.ledger.jobs.values():
+                    job.unbounded = True
+                self.news.notify_all()
+            self.wait(self.ledger.idle)
+            with self.lock:
+                if not self._told:
+                    self._tell()
+                workers = [*self.workers.values(), *self.retired]
+            self.transport.wait_ended(workers)
+        self._end_threads()
+        with self.lock:
+            _active.discard(self)
+            if self.terminated:
+                return
+            self.terminated = True
+        self._close_transport()
+
+    def terminate(self):
+        """End the workers at once; what is not finished fails with `PoolTerminated`."""
+        if os.getpid() != self._pid:
+            return
+        with self.lock:
+            if self.terminated:
+                return
+            self.terminated = True
+            held, self._held = self._held, []
+            for call in held:
+                call.job.fail(PoolTerminated("the pool was terminated before this task had finished"))
+            self.ledger.give_up(PoolTerminated("the pool was terminated before this task had finished"))
+            while self.ledger.callbacks:
+                self.ledger.callbacks.popleft().called_back()
+            self._tell_futures()
+            workers = [*self.workers.values(), *self.retired]
+            self.transport.kill(workers)
+            self.news.notify_all()
+            _active.discard(self)
+        self._end_threads()
+        self._close_transport()
+
+    def _close_transport(self):
+        """Close the channels once nobody is inside them."""
+        with self.lock:
+            if self._driver in (-1, threading.get_ident()):
+                return  # done already, or to be done when this thread, which is driving, leaves
+            if self._driver is not None:
+                self.transport.poke()
+                self._waiting += 1
+                self.news.wait_for(lambda: self._driver is None, 1.0)
+                self._waiting -= 1
+            if self._driver is None:
+                self._driver = -1  # nobody's: the channels stay unused from now on
+                self.transport.close()
+
+    def _end_threads(self):
+        me = threading.current_thread()
+        helper = self._helper
+        with self.lock:
+            self.news.notify_all()
+            if self._driver not in (None, -1, threading.get_ident()):
+                self.transport.poke()
+        if helper is not None and helper is not me:
+            helper.join()
+        for feeder in self._feeders:
+            # One that is inside the user's iterator stays there until that yields; it is a daemon.
+            if feeder is not me:
+                feeder.join(0.2)

@@ -1,0 +1,187 @@
+"""What can go wrong with a task, as exceptions that say so.
+
+Errors that the standard library already has a name for keep that name (``RemoteTraceback``, ``MaybeEncodingError``), so
+that an ``except`` clause written for it works here too. The others exist because the standard pool has no answer: it
+hangs.
+"""
+
+from __future__ import annotations
+
+import pickle
+import signal as _signal
+import traceback
+from multiprocessing.pool import MaybeEncodingError, RemoteTraceback  # type: ignore[attr-defined]
+from typing import Any
+
+__all__ = [
+    "MaybeEncodingError",
+    "PoolTerminated",
+    "RemoteTraceback",
+    "TaskAborted",
+    "TaskError",
+    "TaskPanicked",
+    "UnreadableError",
+    "WorkerDied",
+]
+
+
+class TaskError(RuntimeError):
+    """Base of the errors that breakeven itself raises about a task."""
+
+
+class WorkerDied(TaskError):
+    """A worker process ended in the middle of a task; the task has no result and was not tried again.
+
+    Attributes:
+        task: index of the task within its call (for a chunk: of its first item), or None where there is no index.
+        pid: process id of the worker.
+        exitcode: its exit code as ``Process.exitcode`` gives it (negative: killed by that signal).
+        signal: number of the signal that killed it, or None.
+        peak_memory: largest resident memory of the worker in bytes, or None where it is not known.
+    """
+
+    def __init__(self, task=None, pid=None, exitcode=None, peak_memory=None, where="running"):
+        super().__init__(task, pid, exitcode, peak_memory, where)
+        self.task = task
+        self.pid = pid
+        self.exitcode = exitcode
+        self.signal = -exitcode if exitcode is not None and exitcode < 0 else None
+        self.peak_memory = peak_memory
+        self.where = where
+
+    def __str__(self):
+        if self.signal is not None:
+            try:
+                how = f"was killed by {_signal.Signals(self.signal).name} ({self.signal})"
+            except ValueError:
+                how = f"was killed by signal {self.signal}"
+        elif self.exitcode is None:
+            how = "disappeared"
+        else:
+            how = f"ended with exit code {self.exitcode}"
+        task = "" if self.task is None else f" task {self.task}"
+        memory = ""
+        if self.peak_memory is not None:
+            memory = f"; its peak memory was {self.peak_memory / 1e6:.1f} MB"
+        hint = ""
+        if self.signal == _signal.SIGKILL:
+            hint = " (SIGKILL without anybody sending it is usually the kernel's out-of-memory killer)"
+        return f"worker {self.pid} {how} while {self.where}{task}{memory}{hint}"
+
+
+class TaskAborted(TaskError):
+    """A task raised something that is not an ``Exception``: ``SystemExit``, ``KeyboardInterrupt``, ``GeneratorExit``...
+
+    Raising that very object at the caller would end the caller, so it comes wrapped; ``exception`` holds it.
+    """
+
+    def __init__(self, message, exception=None):
+        super().__init__(message, exception)
+        self.exception = exception
+
+    def __str__(self):
+        return self.args[0]
+
+
+class TaskPanicked(TaskError):
+    """Native (Rust) code that a task called panicked; the message holds what it said."""
+
+
+class UnreadableError(TaskError):
+    """A result or an exception arrived, but unpickling it here failed; the message holds its text and the reason."""
+
+
+class PoolTerminated(TaskError):
+    """The pool was terminated before this task had finished."""
+
+
+# --- how an exception travels ---------------------------------------------------------------------------------------
+#
+# As a tuple of plain values: (pickle or None, remote traceback or None, kind, text, reason). The exception itself is a
+# pickle inside, so that one which does not unpickle cannot make the message that carries it unreadable.
+
+ORDINARY, ABORTED, PANICKED, AS_IS = range(4)
+
+
+def _text(value, limit=2000):
+    """repr() of anything, whatever its ``__repr__`` does."""
+    try:
+        text = repr(value)
+    except BaseException as error:  # a broken __repr__ must not hide the error that we report
+        return f"<{type(value).__name__} object whose repr raised {type(error).__name__}>"
+    return text if len(text) <= limit else text[:limit] + "..."
+
+
+def _remote_text(error, skip):
+    trace = error.__traceback__
+    for _ in range(skip):
+        if trace is None or trace.tb_next is None:
+            break
+        trace = trace.tb_next
+    try:
+        lines = traceback.format_exception(type(error), error, trace)
+    except BaseException as failure:  # an exception whose __str__ raises
+        lines = [f"{type(error).__qualname__} (formatting it raised {type(failure).__name__})\n"]
+    return '\n"""\n' + "".join(lines) + '"""'
+
+
+def pack_error(error, dumps, *, skip=1, as_is=False):
+    """Turn an exception into plain values.
+
+    Args:
+        error: the exception, with its traceback.
+        dumps: function that pickles one object to bytes.
+        skip: how many of the outermost traceback entries are ours and not the user's.
+        as_is: send back even ``SystemExit`` and the like unwrapped (what an executor's contract asks for).
+    """
+    trace = _remote_text(error, skip)
+    name = type(error).__module__ + "." + type(error).__qualname__
+    if name.startswith("pyo3_runtime."):
+        # PanicException cannot be pickled at all: its module does not exist for import.
+        return (None, trace, PANICKED, str(error), "")
+    kind = ORDINARY if isinstance(error, Exception) else (AS_IS if as_is else ABORTED)
+    try:
+        return (dumps(error), trace, kind, _text(error), "")
+    except BaseException as failure:  # __reduce__ is the user's code
+        return (None, trace, kind, _text(error), _text(failure))
+
+
+def unpack_error(packed):
+    """The exception to raise here for a packed one. Never raises."""
+    data, trace, kind, text, reason = packed
+    error: Any
+    if kind == PANICKED:
+        error = TaskPanicked(f"native code panicked in a task: {text}")
+    elif data is None:
+        error = MaybeEncodingError(_Said(reason), _Said(text))
+    else:
+        try:
+            error = pickle.loads(data)
+            if not isinstance(error, BaseException):
+                raise TypeError(f"unpickling it gave {type(error).__name__}, not an exception")
+        except BaseException as failure:  # __setstate__ and __init__ are the user's code
+            error = UnreadableError(
+                f"the task raised {text}, but this exception cannot be unpickled here: {_text(failure)}. "
+                "Give its class an __init__ that accepts self.args, or a __reduce__."
+            )
+    if kind == ABORTED:
+        said = error if not isinstance(error, TaskError) else None
+        error = TaskAborted(f"the task raised {text}, which ends only the task here", said)
+    if trace is not None:
+        error.__cause__ = RemoteTraceback(trace)
+    return error
+
+
+class _Said:
+    """Text that is its own repr: MaybeEncodingError takes the repr of what it is given."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def __repr__(self):
+        return self.text
+
+
+def encoding_error(failure, value):
+    """The error for a result that could not be pickled."""
+    return MaybeEncodingError(_Said(_text(failure)), _Said(_text(value)))

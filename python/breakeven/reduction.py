@@ -1,0 +1,7 @@
+"""`multiprocessing.reduction` under this name: importing it yields the standard library's own module."""
+
+import sys
+from multiprocessing import reduction as _stdlib
+from multiprocessing.reduction import *  # noqa: F403  (for type checkers; at run time the next line stands)
+
+sys.modules[__name__] = _stdlib

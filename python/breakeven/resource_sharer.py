@@ -1,0 +1,7 @@
+"""`multiprocessing.resource_sharer` under this name: importing it yields the standard library's own module."""
+
+import sys
+from multiprocessing import resource_sharer as _stdlib
+from multiprocessing.resource_sharer import *  # noqa: F403  (for type checkers; at run time the next line stands)
+
+sys.modules[__name__] = _stdlib

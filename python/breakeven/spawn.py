@@ -1,0 +1,7 @@
+"""`multiprocessing.spawn` under this name: importing it yields the standard library's own module."""
+
+import sys
+from multiprocessing import spawn as _stdlib
+from multiprocessing.spawn import *  # noqa: F403  (for type checkers; at run time the next line stands)
+
+sys.modules[__name__] = _stdlib

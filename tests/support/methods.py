@@ -1,0 +1,4 @@
+"""Start methods, for parametrisation."""
+
+ALL = ("fork", "spawn", "forkserver")
+FRESH = ("spawn", "forkserver")
