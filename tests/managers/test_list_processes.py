@@ -128,7 +128,12 @@ def churn(shared, seed, rounds):
             shared.reverse()
         if chance.random() < 0.1:
             shared.append("x")
-            shared.remove("x")
+            while True:
+                try:
+                    shared.remove("x")
+                except ValueError:
+                    continue  # another process has it between its pop and its insert
+                break
 
 
 def test_concurrent_changes_of_all_kinds(ctx):
