@@ -1,6 +1,6 @@
-"""What issue 2 asks breakeven to reach, as rules over a result; and whether it does. Pure.
+"""What the issues ask breakeven to reach, as rules over a result; and whether it does. Pure.
 
-The texts are the issue's. Each rule reads figures out of a result and gives a `Verdict`; none holds a measured number.
+The texts are the issues'. Each rule reads figures out of a result and gives a `Verdict`; none holds a measured number.
 """
 
 from __future__ import annotations
@@ -170,11 +170,12 @@ def each(value: float) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """One line of the issue's table, or a part of one."""
+    """One line of an issue's table, or a part of one."""
 
     work: str
     reach: str
     rule: Rule
+    issue: int = 2
 
 
 # "No page faults" cannot mean zero by the letter: an interpreter takes a few for itself, and khugepaged makes some. One
@@ -228,4 +229,36 @@ TARGETS: tuple[Target, ...] = (
         Target(f"example {name} under `run`", ">= 5 x stdlib", times_stdlib(f"example-{name}", 5))
         for name in ("queue_arrays-array", "array_sum-manager", "tiny_tasks", "executor-submit", "executor-map")
     ),
+    Target("first pool, fork", "<= 6 ms", at_most("start-first-pool-fork", 6e-3, milliseconds), 3),
+    *(
+        Target(f"first pool, {method}", "<= 15 ms", at_most(f"start-first-pool-{method}", 15e-3, milliseconds), 3)
+        for method in ("forkserver", "spawn")
+    ),
+    Target("second pool, fork", "<= 3 ms", at_most("start-second-pool-fork", 3e-3, milliseconds), 3),
+    *(
+        Target(f"second pool, {method}", "<= 1.5 ms", at_most(f"start-second-pool-{method}", 1.5e-3, milliseconds), 3)
+        for method in ("forkserver", "spawn")
+    ),
+    *(
+        Target(
+            f"second pool, 2 GB touched, {method}",
+            "<= 2 ms",
+            at_most(f"start-second-pool-2gb-{method}", 2e-3, milliseconds),
+            3,
+        )
+        for method in ("forkserver", "spawn")
+    ),
+    Target("Process start and join, forkserver", "<= 4 ms", at_most("start-process-forkserver", 4e-3, milliseconds), 3),
+    Target(
+        "Process start and join, fork",
+        "no slower than the stdlib (5 % for noise)",
+        times_stdlib("start-process-fork", 0.95),
+        3,
+    ),
+    Target("executor: submit, many in flight", ">= 150 k/s", at_least("start-executor-submit", 150e3, thousands), 3),
+    Target("executor: map, no chunksize", ">= 800 k/s", at_least("start-executor-map", 800e3, thousands), 3),
+    Target("executor: one submit, p50", "<= 70 us", at_most("start-executor-one", 70e-6, microseconds), 3),
+    Target("exit with a live pool", "<= 20 ms", at_most("start-exit-with-pool", 20e-3, milliseconds), 3),
+    Target("import beyond multiprocessing", "<= 15 ms", at_most("start-import", 15e-3, milliseconds), 3),
+    Target("Lock, acquire and release", "<= 0.1 us", at_most("start-lock", 0.1e-6, microseconds), 3),
 )

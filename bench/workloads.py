@@ -66,7 +66,9 @@ class Workload:
 
     def registry(self) -> dict[str, Any]:
         """The rivals of this kind, by name."""
-        kinds: dict[str, dict[str, Any]] = {"pool": POOLS, "example": PROGRAMS}  # type: ignore[dict-item]
+        from bench.starts import STARTERS
+
+        kinds: dict[str, dict[str, Any]] = {"pool": POOLS, "example": PROGRAMS, "start": STARTERS}  # type: ignore[dict-item]
         return kinds.get(self.id.partition("-")[0], CHANNELS)  # type: ignore[arg-type]
 
 
@@ -830,5 +832,7 @@ for _case in CASES:
         seconds = json.loads(done.stdout.splitlines()[-1])["seconds"]
         return {"seconds": seconds, "cpu": used.ru_utime + used.ru_stime, "n": n}
 
+
+from bench import starts as _starts  # noqa: E402, F401  enters its workloads; it needs the decorator above
 
 assert threading.active_count() == 1, "samples fork: nothing imported here may start a thread"
