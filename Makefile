@@ -7,7 +7,8 @@ PY := $(VENV)/bin/python
 RUN := bash scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo test test-rust test-python test-other-pythons test-all-pythons bench lint format loom clean
+.PHONY: help venv build demo test test-rust test-python test-other-pythons test-all-pythons test-upstream test-upstream-all \
+	bench lint format loom clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-28s%s\n", $$1, $$2 }'
@@ -21,7 +22,7 @@ build: ## the native module, optimised, in the virtual environment
 demo: build ## real multiprocessing programs: serially, under the stdlib, under breakeven
 	@$(PY) scripts/demo.py
 
-test: test-rust loom test-python test-other-pythons ## everything: Rust, models, Python on each interpreter found
+test: test-rust loom test-python test-other-pythons test-upstream ## everything: Rust, models, Python on each interpreter found
 
 test-rust: venv ## unit, property, conformance, crash and kill tests of the crates
 	@$(RUN)/test_rust.sh
@@ -34,6 +35,12 @@ test-other-pythons: ## the Python tests on every other CPython 3.10 to 3.13 foun
 
 test-all-pythons: ## the Python tests on every CPython 3.10 to 3.13 found, each in its own environment
 	@$(RUN)/test_pythons.sh
+
+test-upstream: build ## CPython's own tests against breakeven: the part that `make test` runs
+	@$(RUN)/test_upstream.sh
+
+test-upstream-all: build ## the same on every interpreter found, in every way in, for every start method
+	@$(RUN)/test_upstream.sh --all
 
 bench: build ## against the stdlib and peers, interleaved, a quarter of an hour; writes docs/benchmarks.json and .md
 	@$(RUN)/venv.sh .venv-bench
