@@ -12,21 +12,23 @@ from __future__ import annotations
 
 import os
 import queue
+import select
 import sys
 import threading
 import time
 from functools import partial
 from itertools import islice
-from multiprocessing import util
+from multiprocessing import popen_fork, util
 from typing import Any
 
 from . import _pool_wire as wire
 from ._pool_errors import PoolTerminated, WorkerDied
 from ._pool_state import HeldCall, HeldCalls, Ledger, Map, Pacer, Parcel, Starts
-from ._pool_wire import BYE, DAMAGED, FAILED, ONE, PART, READY, UNFIT
+from ._pool_wire import BYE, DAMAGED, DIED, FAILED, ONE, PART, READY, UNFIT
 from ._pool_worker import Cells, ChannelEnd, Setup, ThreadPort, process_main, thread_main
 
-# How long a driver sleeps before it looks after the workers; so long may the death of a worker go unnoticed.
+# How long a driver sleeps before it looks after the workers. A death wakes it earlier; where the kernel has no pidfds
+# (before 5.3), so long may one go unnoticed.
 SLICE = 0.1
 
 # How long terminate() waits for workers to answer SIGTERM before it sends SIGKILL.
@@ -47,19 +49,39 @@ HOLD_EVERY = 16
 HELD_LOOK = 0.01
 
 _NOTE = (-1,)  # a result message that says nothing: wakes a driver
+_DIED = (DIED,)
+
+# Exit code of a worker whose own was lost: somebody else in the program has waited for the process.
+UNKNOWN_EXIT = 255
 
 
 class Worker:
     """A worker process or thread as its pool sees it."""
 
-    __slots__ = ("peak", "process", "ready", "slot", "unfit")
+    __slots__ = ("fd", "peak", "process", "ready", "slot", "unfit")
 
-    def __init__(self, process, slot):
+    def __init__(self, process, slot, fd=None):
         self.process = process
         self.slot = slot
+        self.fd = fd  # becomes readable when the process ends
         self.ready = False
         self.unfit = False
         self.peak = None
+
+
+def _is_there(pid, fd):
+    """Does this process still run? `fd`: its pidfd, if there is one."""
+    if fd is not None:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return not poll.poll(0)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 class ProcessTransport:
@@ -81,8 +103,6 @@ class ProcessTransport:
 
         method = context.get_start_method()
         inherited = method == "fork"
-        # Children whose parent this process is: their end can be awaited together with their resource usage.
-        self._own_children = method in ("fork", "spawn")
         self._context = context
         self._make = make
         self._daemon = daemon
@@ -99,12 +119,16 @@ class ProcessTransport:
         self.put = self.tasks.put
         self.taken = self.tasks.taken
         self._get_many = self.results.get_many
+        self._watched = []  # descriptors of the workers' processes
 
     def collect(self, timeout):
         """What has arrived, after waiting at most so many seconds for the first (0: without waiting)."""
         try:
             if timeout > 0:
-                return self._get_many(None, True, timeout)
+                found = self._get_many(None, True, timeout, self._watched)
+                if found:
+                    return found
+                return [_DIED]
             return self._get_many(None, False)
         except queue.Empty:
             return []
@@ -154,17 +178,33 @@ class ProcessTransport:
         if self._daemon is not None:
             process.daemon = self._daemon
         process.start()
-        return Worker(process, slot)
+        try:
+            fd = os.pidfd_open(process.pid)
+        except OSError:
+            fd = None  # it has ended already; or the kernel has no such thing, or this process no descriptor left
+        else:
+            self._watched.append(fd)
+        return Worker(process, slot, fd)
+
+    def forget(self, worker):
+        """Its end is no news any more."""
+        fd, worker.fd = worker.fd, None
+        if fd is not None:
+            self._watched.remove(fd)
+            os.close(fd)
 
     def ended(self, worker):
         """Has this worker's process ended? Records its memory peak if so."""
         process = worker.process
         popen = getattr(process, "_popen", None)
-        if self._own_children and popen is not None and popen.returncode is None:
+        if popen is not None and popen.returncode is None and type(popen).poll is popen_fork.Popen.poll:
+            # A child of this process: its end can be awaited together with its resource usage.
             try:
                 pid, status, usage = os.wait4(process.pid, os.WNOHANG)
             except OSError:
-                pass  # somebody else has reaped it; Process.exitcode knows how to live with that
+                # Somebody else has waited for it, as a program may that waits for all its children.
+                if not _is_there(process.pid, worker.fd):
+                    popen.returncode = UNKNOWN_EXIT
             else:
                 if pid == 0:
                     return False
@@ -218,6 +258,8 @@ class ProcessTransport:
     def close(self):
         """Give back channels and memory."""
         self.functions.clear()
+        while self._watched:
+            os.close(self._watched.pop())
         for channel in (self.tasks, self.results):
             try:
                 channel.close()
@@ -292,6 +334,9 @@ class ThreadTransport:
         self._ports[slot] = port
         return worker
 
+    def forget(self, worker):
+        pass
+
     def ended(self, worker):
         return not worker.process.is_alive()
 
@@ -363,6 +408,7 @@ class Engine:
         self._digested = 0.0
         self.calls = HeldCalls(self.ledger, Pacer(max(1, processes)), 1 << 30)
         self._next_check = 0.0
+        self._noticed = False  # a worker has ended, and `_check` has not looked yet
         self._helper: threading.Thread | None = None
         self._feeders: list[threading.Thread] = []
 
@@ -383,6 +429,7 @@ class Engine:
         workers = list(self.workers.values())
         self.workers.clear()
         for worker in workers:
+            self.transport.forget(worker)
             if worker.process.exitcode is None:
                 worker.process.terminate()
         for worker in workers:
@@ -401,6 +448,7 @@ class Engine:
 
     def _remove(self, worker):
         self.workers.pop(worker.slot, None)
+        self.transport.forget(worker)
         if worker.process in self.pool:
             self.pool.remove(worker.process)
 
@@ -418,6 +466,11 @@ class Engine:
         transport = self.transport
         self.retired = [worker for worker in self.retired if not self._joined(worker)]
         dead = [worker for worker in self.workers.values() if transport.ended(worker)]
+        if self._noticed and not dead:
+            # What a fork server has to say about its child comes a moment after the child's end.
+            time.sleep(0.001)
+            self._next_check = 0.0
+        self._noticed = False
         if dead:
             # What they had sent before comes first.
             self._raw.extend(transport.collect(0))
@@ -514,7 +567,7 @@ class Engine:
         if self.calls not in self.ledger.feeding:
             self.ledger.feeding.append(self.calls)
         now = time.monotonic()
-        cost = self.calls.pacer.cost
+        cost = self.calls.pacer.seconds_per_item()
         if now - self._sample[0] > len(held) * HOLD_SECONDS or (cost is not None and cost > HOLD_SECONDS):
             self._hold = 0
         self._sample = now, self.transport.taken()
@@ -632,6 +685,9 @@ class Engine:
                     self._start_failed(event[2])
             elif kind == DAMAGED:
                 ledger.give_up(event[1])
+            elif kind == DIED:
+                self._noticed = True
+                self._next_check = 0.0
             elif kind == BYE:
                 worker = self.workers.get(event[1])
                 if worker is not None and worker.ready:

@@ -19,12 +19,16 @@ from collections import deque
 from itertools import repeat
 from typing import Any
 
+from ._native import ChunkPolicy
 from ._pool_errors import PoolTerminated
 
 __all__ = ["Call", "CallStream", "HeldCall", "HeldCalls", "IMap", "Ledger", "Map", "Pacer", "Parcel", "Starts"]
 
-# How long a parcel of several chunks should take: long enough that its dispatch (some 20 us over both processes) is
-# about one per cent, short enough that nobody notices results that come back together.
+# What a parcel costs beside its chunks, over both processes.
+DISPATCH_SECONDS = 20e-6
+
+# How long a parcel of several chunks should take: long enough that its dispatch is about one per cent, short enough
+# that nobody notices results that come back together.
 PARCEL_SECONDS = 0.002
 LARGEST_PARCEL = 1 << 16
 
@@ -187,7 +191,7 @@ class Map(Call):
         """These chunks were not run: they go first next time."""
         self.returned.appendleft(parcel)
         if self.pacer is not None:
-            self.pacer.returned(parcel.count)
+            self.pacer.give_back(parcel.count)
 
     def deliver(self, parcel, start, stop, values, errors):
         """Results of the chunks `start` to `stop` of a parcel.
@@ -316,7 +320,7 @@ class IMap:
     def give_back(self, parcel):
         self.returned.appendleft(parcel)
         if self.pacer is not None:
-            self.pacer.returned(parcel.count)
+            self.pacer.give_back(parcel.count)
 
     # --- output ---
 
@@ -497,47 +501,15 @@ class HeldCalls(CallStream):
                 call.job.fail(error)
 
 
-class Pacer:
-    """How many chunks should travel together, from what they have been measured to cost.
+def Pacer(workers, total=None, largest=LARGEST_PARCEL):
+    """The planner that decides how many chunks travel together, from what they have been measured to cost.
 
-    Starts with one, grows at most eightfold from what has been observed, and aims at `PARCEL_SECONDS`; with a known
-    total, a parcel is at most a `1 / (2 workers)` of what remains, so that none is late at the end.
+    Args:
+        workers: how many compete for them.
+        total: how many chunks there are; None if that is not known.
+        largest: no parcel has more.
     """
-
-    def __init__(self, workers, total=None, largest=LARGEST_PARCEL):
-        self.workers = workers
-        self.left = total
-        self.largest = largest
-        self.cost = None
-        self.batch = 1
-
-    def peek(self):
-        """How many chunks the next parcel would have."""
-        if self.left is None:
-            return self.batch
-        return max(1, min(self.batch, -(-self.left // (2 * self.workers))))
-
-    def next_chunk(self):
-        """How many chunks the next parcel has; counts them as sent."""
-        size = self.peek()
-        if self.left is not None:
-            self.left -= size
-        return size
-
-    def returned(self, chunks):
-        """These chunks have not been run after all."""
-        if self.left is not None:
-            self.left += chunks
-
-    def observe(self, chunks, seconds):
-        """A worker took so many seconds for so many chunks."""
-        each = max(seconds / chunks, 1e-9)
-        # Dearer than thought: believe it at once, for a parcel that is too large holds up the others. Cheaper: slowly.
-        if self.cost is None or each > self.cost:
-            self.cost = each
-        else:
-            self.cost = 0.5 * self.cost + 0.5 * each
-        self.batch = max(1, min(int(PARCEL_SECONDS / self.cost), 8 * max(chunks, self.batch), self.largest))
+    return ChunkPolicy(total, workers, dispatch_seconds=DISPATCH_SECONDS, max_seconds=PARCEL_SECONDS, max_items=largest)
 
 
 class Starts:

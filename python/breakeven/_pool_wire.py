@@ -30,7 +30,7 @@ from . import _diagnose, _pickling
 from . import _pool_errors as errors
 
 CALL, CALLX, CHUNK, BATCH = range(4)
-ONE, SEALED, FAILED, PART, READY, UNFIT, BYE, DAMAGED = range(8)
+ONE, SEALED, FAILED, PART, READY, UNFIT, BYE, DAMAGED, DIED = range(9)
 
 # What cannot change and cannot fail to decode: may share a message with anything.
 ATOMS = frozenset({int, float, str, bytes, bool, type(None), complex})

@@ -6,7 +6,6 @@ process. What the parent must know if that happens lies in shared memory (`Cells
 
 from __future__ import annotations
 
-import fcntl
 import io
 import marshal
 import mmap
@@ -19,10 +18,11 @@ import sys
 import threading
 import time
 from itertools import islice, starmap
-from multiprocessing import context, parent_process, reduction, util
+from multiprocessing import context, current_process, parent_process, reduction, util
 from typing import Any
 
 from . import _pool_errors as errors
+from ._native import end_with_parent
 from ._pool_wire import (
     ATOMS,
     BATCH,
@@ -204,35 +204,30 @@ class _Lifeline:
         self._next = 0.0
 
     def watch(self):
-        """Learn of the parent's end in the middle of a task, too: the kernel sends SIGIO when the pipe's other end
-        closes.
+        """End with the parent, also in the middle of a task that does not return to the interpreter.
 
-        Only for processes in whose main thread this runs, and where nobody else uses that signal.
+        Where that cannot be had (the program has taken all signals), `held` is what remains.
         """
-        parent = parent_process()
-        if (
-            parent is None
-            or threading.current_thread() is not threading.main_thread()
-            or signal.getsignal(signal.SIGIO) is not signal.SIG_DFL
-        ):
+        if threading.current_thread() is not threading.main_thread():
             return
-        signal.signal(signal.SIGIO, self._closed)
-        fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, os.getpid())
-        flags = fcntl.fcntl(parent.sentinel, fcntl.F_GETFL)
-        fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)
-        if not parent.is_alive():
-            self._closed(signal.SIGIO, None)
+        parent = parent_process()
+        try:
+            end_with_parent(self._parent, None if parent is None else parent.sentinel)
+        except (OSError, ValueError) as error:
+            util.debug("this worker cannot be told of its parent's end: %s", error)
+        # What this worker starts as its daemons goes with it, too; the standard library ends those of a process that
+        # comes to its own end only.
+        util.register_after_fork(self, _Lifeline._in_child)
 
-    def _closed(self, signum, frame):
-        parent = parent_process()
-        if parent is None or parent.is_alive():
-            return
-        # A dying process closes its files before its children get another parent; and a living one closes this pipe
-        # when it drops the process object.
-        for _ in range(20):
-            if not self._direct or os.getppid() != self._parent:
-                os._exit(1)
-            time.sleep(0.01)
+    def _in_child(self):
+        process: Any = current_process()
+        if process.daemon:
+            try:
+                end_with_parent(process._parent_pid)
+            except ValueError:
+                os._exit(1)  # the worker has gone already
+            except OSError:
+                pass
 
     def held(self):
         """Cheap enough for every message where the kernel knows the parent."""

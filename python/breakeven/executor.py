@@ -112,8 +112,8 @@ class ProcessPoolExecutor(Executor):
         )
         self._engine = engine = Engine(transport, 0, always_background=True, fatal=_broken)
         engine.window = max_workers + 1
-        largest = 1 if max_tasks_per_child is not None else state.LARGEST_PARCEL
-        self._stream = state.CallStream(engine.ledger, state.Pacer(max_workers, None, largest), engine.window)
+        self._largest = 1 if max_tasks_per_child is not None else state.LARGEST_PARCEL
+        self._stream = state.CallStream(engine.ledger, state.Pacer(max_workers, None, self._largest), engine.window)
         engine.ledger.feeding.append(self._stream)
         _engines.add(engine)
         # Dropped without shutdown: what was submitted is still run, and then the workers end.
@@ -187,7 +187,7 @@ class ProcessPoolExecutor(Executor):
         engine = self._engine
         results = IMapIterator(self)
         results.unbounded = True
-        pacer = state.Pacer(self._max_workers, -(-len(items) // chunksize), self._stream.pacer.largest)
+        pacer = state.Pacer(self._max_workers, -(-len(items) // chunksize), self._largest)
         results.start(items, chunksize, pacer, 2 * self._max_workers + 2)
         with self._lock:
             self._ready()

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import breakeven
@@ -133,38 +134,124 @@ def test_interrupt_reaches_a_task(tmp_path):
 
 
 ORPHANS = """
-import os, sys, time
+import ctypes, os, signal, sys, threading, time
 import breakeven
 
-def pid(_):
-    time.sleep(0.2)
-    return os.getpid()
+def say():
+    with open(sys.argv[3], "a") as file:
+        file.write(f"{os.getpid()}\\n")
 
-def work(x):
-    time.sleep(0.01)
+def wait(_):
+    say()
+    time.sleep(600)
+
+def compute(_):
+    say()
+    while True:
+        pass
+
+def hold_the_interpreter(_):
+    say()
+    ctypes.PyDLL(None).sleep(600)
+
+def with_own_handlers(_):
+    for number in range(signal.SIGRTMIN, signal.SIGRTMIN + 5):
+        signal.signal(number, signal.SIG_IGN)
+    for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
+        if number < signal.SIGRTMIN:
+            signal.signal(number, signal.SIG_IGN)
+    wait(_)
+
+def in_a_program_of_its_own(_):
+    say()
+    os.execv("/bin/sleep", ["sleep", "600"])
+
+def nested(_):
+    say()
+    with breakeven.Pool(1) as pool:
+        pool.map(compute, [0])
+
+def with_a_daemon(_):
+    say()
+    breakeven.Process(target=wait, args=(0,), daemon=True).start()
+    time.sleep(600)
 
 if __name__ == "__main__":
-    pool = breakeven.get_context(sys.argv[1]).Pool(2)
-    pids = set(pool.map(pid, range(4), chunksize=1))
-    if sys.argv[2] == "busy":
-        pool.map_async(work, range(100000))
-    print(*pids, flush=True)
-    time.sleep(60)
+    method, state = sys.argv[1:3]
+    breakeven.set_start_method(method)
+    if state in ("nested", "with_a_daemon"):
+        executor = breakeven.ProcessPoolExecutor(1)
+        executor.submit(globals()[state], 0)
+    else:
+        pool = breakeven.Pool(2)
+        if state == "idle":
+            pool.map(len, ["", ""], chunksize=1)
+            with open(sys.argv[3], "a") as file:
+                file.write("".join(f"{process.pid}\\n" for process in pool._pool))
+        else:
+            pool.map_async(globals()[state], range(2), chunksize=1)
+    # Whatever the parent forks holds its pipes open.
+    if not os.fork():
+        os.setsid()
+        while os.getppid() != 1:
+            time.sleep(0.1)
+        time.sleep(1)
+        os._exit(0)
+    print("up", flush=True)
+    time.sleep(600)
 """
 
 
-@pytest.mark.parametrize("state", ["idle", "busy"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method,state",
+    [
+        *((method, state) for method in METHODS for state in ("idle", "wait", "compute", "hold_the_interpreter")),
+        ("fork", "with_own_handlers"),
+        ("fork", "in_a_program_of_its_own"),
+        ("fork", "nested"),
+        ("spawn", "nested"),
+        ("fork", "with_a_daemon"),
+    ],
+)
 def test_workers_end_when_their_parent_is_killed(method, state, tmp_path):
-    process = start(ORPHANS, method, state, tmp_path=tmp_path)
-    workers = list(map(int, process.stdout.readline().split()))
-    assert workers and all(map(alive, workers))
-    process.kill()
-    process.wait()
-    process.stdout.close()
-    process.stderr.close()
-    # One that is busy ends when its chunk is done.
-    wait_gone(workers, 10)
+    """Whatever they are doing; here they would go on for ten minutes."""
+    path = tmp_path / "pids"
+    path.touch()
+    process = start(ORPHANS, method, state, path, tmp_path=tmp_path)
+    pids = []
+    try:
+        assert process.stdout.readline() == "up\n", process.stderr.read()
+        deadline = time.monotonic() + 60
+        while len(pids) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+            pids = [int(line) for line in path.read_text().splitlines()]
+        assert all(map(alive, pids))
+        process.kill()
+        process.wait()
+        wait_gone(pids)
+    finally:
+        for pid in filter(alive, pids):
+            os.kill(pid, signal.SIGKILL)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+def test_workers_outlive_the_thread_that_started_them():
+    """The kernel tells them of its end as if it were the parent's."""
+    pools = []
+    thread = threading.Thread(target=lambda: pools.append(breakeven.get_context("fork").Pool(2)))
+    thread.start()
+    thread.join()
+    [pool] = pools
+    pids = [process.pid for process in pool._pool]
+    assert pool.map(tasks.square, range(10)) == [x * x for x in range(10)]
+    time.sleep(0.05)
+    assert [process.pid for process in pool._pool] == pids and all(map(alive, pids))
+    pool.terminate()
+    pool.join()
 
 
 EXITS = """

@@ -38,6 +38,24 @@ class Sender:
         self.ledger.part(seq, start, stop, seconds, values, errors, more)
 
 
+class Always:
+    """A planner that always says the same."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def peek(self):
+        return self.size
+
+    next_chunk = peek
+
+    def observe(self, items, seconds):
+        pass
+
+    def give_back(self, items):
+        pass
+
+
 @pytest.fixture
 def sender():
     return Sender()
@@ -87,8 +105,7 @@ def test_a_result_counts_once(sender):
 
 
 def test_parts_of_a_parcel_count_once(sender):
-    pacer = Pacer(1)
-    pacer.batch = 4
+    pacer = Always(4)
     job = sender.map([1, 2, 3, 4], pacer=pacer)
     sender.answer(0, 0, 2, more=1)
     sender.answer(0, 0, 2, more=1)
@@ -98,8 +115,7 @@ def test_parts_of_a_parcel_count_once(sender):
 
 
 def test_what_is_given_back_goes_first(sender):
-    pacer = Pacer(1)
-    pacer.batch = 3
+    pacer = Always(3)
     job = sender.map([1, 2, 3, 4, 5, 6], pacer=pacer, window=1)
     assert [parcel.items for parcel in sender.sent] == [[1, 2, 3]]
     sender.answer(0, 0, 1, more=2)
@@ -137,8 +153,7 @@ def test_death_while_decoding_fails_all_of_it(sender):
 
 
 def test_death_costs_the_running_chunk_only(sender):
-    pacer = Pacer(1)
-    pacer.batch = 5
+    pacer = Always(5)
     job = sender.imap([1, 2, 3, 4, 5], pacer=pacer)
     sender.answer(0, 0, 1, more=1)
     # Of five chunks, the first has been sent, the second and third are in the journal, the fourth was running.
@@ -153,8 +168,7 @@ def test_death_costs_the_running_chunk_only(sender):
 
 
 def test_death_with_all_chunks_finished_loses_nothing(sender):
-    pacer = Pacer(1)
-    pacer.batch = 2
+    pacer = Always(2)
     job = sender.imap([1, 2], pacer=pacer)
     sender.ledger.lost(0, 3, lambda count: [([10], None), ([20], None)][:count], pytest.fail)
     assert values(job) == [10, 20] and job.complete()
@@ -186,8 +200,7 @@ def test_imap_unordered(sender):
 
 
 def test_imap_error_within_a_parcel_of_larger_chunks(sender):
-    pacer = Pacer(1)
-    pacer.batch = 3
+    pacer = Always(3)
     job = sender.imap([1, 2, 3, 4, 5], chunk=2, pacer=pacer)
     assert sender.sent[0].count == 3
     sender.answer(0, errors=[(1, ValueError("second chunk"))])
@@ -196,8 +209,7 @@ def test_imap_error_within_a_parcel_of_larger_chunks(sender):
 
 
 def test_imap_does_not_run_away_from_its_consumer(sender):
-    pacer = Pacer(1)
-    pacer.batch = 1000
+    pacer = Always(1000)
     job = sender.imap(range(100_000), pacer=pacer, window=4)
     seq = 0
     while seq < len(sender.sent):
@@ -281,8 +293,7 @@ class Task:
 
 
 def test_stream_sends_calls_of_one_function_together(sender):
-    pacer = Pacer(1)
-    pacer.batch = 10
+    pacer = Always(10)
     stream = CallStream(sender.ledger, pacer, window=10)
     sender.ledger.feeding.append(stream)
     first = [Task("f"), Task("f"), Task("g"), Task("g", cancelled=True), Task("g"), Task("f")]
@@ -300,28 +311,38 @@ def test_stream_sends_calls_of_one_function_together(sender):
 def test_pacer_aims_at_a_duration():
     pacer = Pacer(2)
     assert pacer.next_chunk() == 1
-    for _ in range(10):
-        pacer.observe(pacer.next_chunk(), pacer.peek() * PARCEL_SECONDS / 100)
+    for _ in range(100):
+        size = pacer.next_chunk()
+        pacer.observe(size, size * PARCEL_SECONDS / 100)
     assert 50 <= pacer.peek() <= 100
 
 
 def test_pacer_believes_bad_news_at_once():
     pacer = Pacer(2)
-    for _ in range(10):
-        pacer.observe(pacer.peek(), pacer.peek() * 1e-7)
+    for _ in range(100):
+        size = pacer.next_chunk()
+        pacer.observe(size, size * 1e-7)
     assert pacer.peek() > 1000
     pacer.observe(1, 1.0)
     assert pacer.peek() == 1
 
 
-def test_pacer_leaves_something_for_the_others_at_the_end():
+def test_pacer_gives_out_what_there_is_and_what_came_back():
     pacer = Pacer(2, total=100)
-    for _ in range(10):
-        pacer.observe(pacer.batch, pacer.batch * 1e-7)
     sizes = []
-    while pacer.left:
-        sizes.append(pacer.next_chunk())
-    assert sum(sizes) == 100 and sizes[0] == 25 and sizes[-1] == 1
+    while size := pacer.next_chunk():
+        sizes.append(size)
+        pacer.observe(size, size * 1e-7)
+    assert sum(sizes) == 100 and max(sizes) <= 50
+    pacer.give_back(10)
+    assert pacer.remaining() == 10 and pacer.next_chunk() > 0
+
+
+def test_pacer_of_workers_that_are_replaced_gives_one_at_a_time():
+    pacer = Pacer(2, largest=1)
+    for _ in range(100):
+        pacer.observe(pacer.next_chunk(), 1e-7)
+    assert pacer.peek() == 1
 
 
 def test_starts_give_up_after_three_in_a_row():

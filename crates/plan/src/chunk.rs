@@ -109,11 +109,20 @@ pub struct ChunkConfig {
     /// A chunk is at most so many times as large as the largest one that has been observed: the first items may have been
     /// cheap by chance.
     pub growth: f64,
+    /// A chunk has no more items, whatever they cost; 0 counts as 1.
+    pub max_items: u64,
 }
 
 impl Default for ChunkConfig {
     fn default() -> Self {
-        Self { dispatch_seconds: 10e-6, overhead_share: 0.01, max_seconds: 0.05, max_bytes: 4e6, growth: 8.0 }
+        Self {
+            dispatch_seconds: 10e-6,
+            overhead_share: 0.01,
+            max_seconds: 0.05,
+            max_bytes: 4e6,
+            growth: 8.0,
+            max_items: u64::MAX,
+        }
     }
 }
 
@@ -130,7 +139,7 @@ const MEMORY_CHUNKS: f64 = 16.0;
 /// [`observe`](Self::observe) for each that comes back. In order of precedence, a chunk has
 ///
 /// 1. no more than what remains, and at least one item;
-/// 2. no more than `max_bytes`;
+/// 2. no more than `max_bytes` and `max_items`;
 /// 3. no more than `growth` times the largest chunk that was observed; before any was, one item, and double for each
 ///    `2 workers` chunks that are asked for in the dark;
 /// 4. enough items for the dispatch to be less than `overhead_share`, or an even part of what remains where that is less;
@@ -180,6 +189,17 @@ impl ChunkPolicy {
     ///
     /// An input of unknown length may end before that many; the caller sends what there is.
     pub fn next_chunk(&mut self) -> u64 {
+        let size = self.peek();
+        if size > 0 {
+            self.issued_chunks += 1;
+            self.issued_items = self.issued_items.saturating_add(size);
+            self.remaining = self.remaining.map(|remaining| remaining - size);
+        }
+        size
+    }
+
+    /// What [`next_chunk`](Self::next_chunk) would say now.
+    pub fn peek(&self) -> u64 {
         let available = self.remaining.unwrap_or(u64::MAX);
         if available == 0 {
             return 0;
@@ -188,11 +208,18 @@ impl ChunkPolicy {
             None => self.blind(),
             Some(mean) => self.measured(mean).min(self.growth_limit()),
         };
-        let size = size.min(self.bytes_limit()).clamp(1, available);
-        self.issued_chunks += 1;
-        self.issued_items = self.issued_items.saturating_add(size);
-        self.remaining = self.remaining.map(|remaining| remaining - size);
-        size
+        size.min(self.bytes_limit()).min(self.config.max_items).clamp(1, available)
+    }
+
+    /// `items` that were given out come back untouched: they remain, and are to be given out again.
+    pub fn give_back(&mut self, items: u64) {
+        self.issued_items = self.issued_items.saturating_sub(items);
+        self.remaining = self.remaining.map(|remaining| remaining.saturating_add(items));
+    }
+
+    /// Mean seconds of an item, as far as is known: the dearer of what was observed lately and of the last chunk.
+    pub fn seconds_per_item(&self) -> Option<f64> {
+        self.seconds.mean().map(|mean| mean.max(self.latest))
     }
 
     /// A chunk of `items` came back after `seconds` of work in its worker (without the time it waited in a channel).
@@ -223,9 +250,10 @@ impl ChunkPolicy {
     fn measured(&self, mean: f64) -> u64 {
         // As f64 throughout: an item of 0 seconds (a coarse clock) gives infinity, which the other bounds cut.
         let workers = self.workers as f64;
-        let worth_its_dispatch = (self.config.dispatch_seconds / (self.config.overhead_share * mean)).ceil();
         // The mean follows a rise in costs slowly, and each chunk until then takes many times as long as it should.
-        let in_time = (self.config.max_seconds / mean.max(self.latest)).floor();
+        let dear = mean.max(self.latest);
+        let worth_its_dispatch = (self.config.dispatch_seconds / (self.config.overhead_share * dear)).ceil();
+        let in_time = (self.config.max_seconds / dear).floor();
         let (straggler_free, even) = match self.remaining {
             Some(remaining) => {
                 let remaining = remaining as f64;

@@ -241,3 +241,28 @@ fn a_rise_in_costs_is_noticed_at_once() {
     let seconds = policy.next_chunk() as f64 * 1e-3;
     assert!(seconds <= config.max_seconds, "the next chunk would take {seconds} s");
 }
+
+#[test]
+fn items_that_come_back_are_given_out_again() {
+    let mut policy = ChunkPolicy::new(Some(10), 1, ChunkConfig::default());
+    let mut given = 0;
+    while policy.next_chunk() > 0 {
+        given += 1;
+        assert!(given < 100);
+    }
+    assert_eq!((policy.remaining(), policy.peek()), (Some(0), 0));
+    policy.give_back(3);
+    assert_eq!(policy.remaining(), Some(3));
+    assert!(policy.peek() > 0);
+}
+
+#[test]
+fn a_chunk_has_no_more_items_than_it_may() {
+    let mut policy = ChunkPolicy::new(None, 2, ChunkConfig { max_items: 3, ..ChunkConfig::default() });
+    for _ in 0..100 {
+        let size = policy.next_chunk();
+        assert!((1..=3).contains(&size));
+        policy.observe(size, 0.0);
+    }
+    assert_eq!(policy.peek(), 3);
+}

@@ -165,13 +165,16 @@ impl Channel {
 
     /// Takes all objects that are there, up to `max_items`; waits for the first one. Raises what `get` raises; if one of
     /// them cannot be unpickled, the exception's attribute `received` is the list of the others, which are taken too.
-    #[pyo3(signature = (max_items=None, block=true, timeout=None))]
+    ///
+    /// `watch`: descriptors (a sequence of int). If one of them becomes readable while nothing is there, the list is empty.
+    #[pyo3(signature = (max_items=None, block=true, timeout=None, watch=None))]
     fn get_many<'py>(
         &self,
         py: Python<'py>,
         max_items: Option<usize>,
         block: bool,
         timeout: Option<&Bound<'_, PyAny>>,
+        watch: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Bound<'py, PyList>> {
         let max_items = max_items.unwrap_or(usize::MAX);
         let list = PyList::empty(py);
@@ -194,7 +197,22 @@ impl Channel {
                         Some(deadline) => deadline,
                         None => *deadline.insert(Deadline::new(block, timeout)?),
                     };
-                    if !self.wait_for(py, &channel, deadline, SharedChannel::wait_readable)? {
+                    let mut ready = false;
+                    let again = match watch {
+                        None => self.wait_for(py, &channel, deadline, SharedChannel::wait_readable)?,
+                        Some(watch) => {
+                            let watch: Vec<i32> = watch.extract()?;
+                            self.wait_for(py, &channel, deadline, |channel, slice| {
+                                let waited = channel.wait_readable_watching(&watch, slice);
+                                ready = waited == Wait::Watched;
+                                waited
+                            })?
+                        }
+                    };
+                    if ready && channel.is_empty() {
+                        return Ok(list);
+                    }
+                    if !again {
                         return Err(error::empty(py));
                     }
                     continue;
@@ -461,7 +479,7 @@ impl Channel {
         py: Python<'_>,
         channel: &Inside<'_>,
         deadline: Deadline,
-        wait: fn(&SharedChannel, Duration) -> Wait,
+        wait: impl FnOnce(&SharedChannel, Duration) -> Wait + Send,
     ) -> PyResult<bool> {
         let shared: &SharedChannel = channel;
         let again = wait_slice(py, deadline, |slice| wait(shared, slice))?;

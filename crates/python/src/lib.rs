@@ -35,7 +35,7 @@ mod _native {
     #[pymodule_export]
     use super::debug::{_decode, _encode};
     #[pymodule_export]
-    use super::fork::{fork_before, fork_child, fork_parent, note_child};
+    use super::fork::{end_with_parent, fork_before, fork_child, fork_parent, note_child};
     #[pymodule_export]
     use super::list::{SharedList, storing};
     #[pymodule_export]

@@ -42,9 +42,11 @@ impl ChunkPolicy {
 
 #[pymethods]
 impl ChunkPolicy {
-    /// `total`: number of items, None if unknown. Seconds and bytes that are not given have the planner's defaults.
+    /// `total`: number of items, None if unknown. Seconds, bytes and items that are not given have the planner's defaults.
     #[new]
-    #[pyo3(signature = (total, workers, *, dispatch_seconds=None, overhead_share=None, max_seconds=None, max_bytes=None))]
+    #[pyo3(signature = (
+        total, workers, *, dispatch_seconds=None, overhead_share=None, max_seconds=None, max_bytes=None, max_items=None
+    ))]
     fn new(
         total: Option<u64>,
         workers: u32,
@@ -52,6 +54,7 @@ impl ChunkPolicy {
         overhead_share: Option<f64>,
         max_seconds: Option<f64>,
         max_bytes: Option<f64>,
+        max_items: Option<u64>,
     ) -> PyResult<Self> {
         if workers == 0 {
             return Err(PyValueError::new_err("workers must be at least 1"));
@@ -69,12 +72,32 @@ impl ChunkPolicy {
         set(&mut config.overhead_share, overhead_share, "overhead_share")?;
         set(&mut config.max_seconds, max_seconds, "max_seconds")?;
         set(&mut config.max_bytes, max_bytes, "max_bytes")?;
+        match max_items {
+            Some(0) => return Err(PyValueError::new_err("max_items must be at least 1")),
+            Some(most) => config.max_items = most,
+            None => {}
+        }
         Ok(ChunkPolicy { busy: AtomicBool::new(false), policy: UnsafeCell::new(Policy::new(total, workers, config)) })
     }
 
     /// How many items the next chunk shall have; 0 when all of a known total are given out.
     fn next_chunk(&self) -> PyResult<u64> {
         self.with(Policy::next_chunk)
+    }
+
+    /// What `next_chunk` would say now.
+    fn peek(&self) -> PyResult<u64> {
+        self.with(|policy| policy.peek())
+    }
+
+    /// So many items that were given out come back untouched, to be given out again.
+    fn give_back(&self, items: u64) -> PyResult<()> {
+        self.with(|policy| policy.give_back(items))
+    }
+
+    /// Mean seconds of an item, as far as is known; None before anything was observed.
+    fn seconds_per_item(&self) -> PyResult<Option<f64>> {
+        self.with(|policy| policy.seconds_per_item())
     }
 
     /// A chunk of `items` came back after `seconds` of work.

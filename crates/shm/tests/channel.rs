@@ -235,3 +235,57 @@ fn many_threads_lose_and_double_nothing() {
         arena.check_invariants().unwrap();
     }
 }
+
+#[test]
+fn a_wait_that_watches_ends_for_either_reason() {
+    use std::os::fd::AsRawFd;
+    for arena in arenas() {
+        let channel = channel(&arena, 0);
+        let long = Duration::from_secs(60);
+        let (reader, writer) = std::io::pipe().unwrap();
+        let watched = [reader.as_raw_fd()];
+        // A message that is there, one that comes early, and one that comes when the sleep is on descriptors.
+        for delay in [0, 1, 30] {
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    std::thread::sleep(Duration::from_millis(delay));
+                    send(&channel, "message").unwrap();
+                });
+                while recv(&channel).is_err() {
+                    assert_ne!(channel.wait_readable_watching(&watched, long), Wait::Watched);
+                }
+            });
+        }
+        assert_eq!(channel.wait_readable_watching(&watched, Duration::from_millis(5)), Wait::TimedOut);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(30));
+                drop(writer);
+            });
+            assert_eq!(channel.wait_readable_watching(&watched, long), Wait::Watched);
+        });
+        // A message comes first, and what is no descriptor is ignored.
+        send(&channel, "message").unwrap();
+        assert_eq!(channel.wait_readable_watching(&watched, long), Wait::Ready);
+        recv(&channel).unwrap();
+        assert_eq!(channel.wait_readable_watching(&[-1, 1 << 20], Duration::from_millis(20)), Wait::TimedOut);
+    }
+}
+
+#[test]
+fn the_event_descriptor_stays_right_for_those_who_asked_for_it() {
+    let [arena, _] = arenas();
+    let channel = channel(&arena, 0);
+    channel.arm_event();
+    assert_eq!(channel.wait_readable_watching(&[], Duration::from_millis(5)), Wait::TimedOut);
+    let event = channel.event_fd().unwrap();
+    let readable = || {
+        let mut polled = [rustix::event::PollFd::new(&event, rustix::event::PollFlags::IN)];
+        rustix::event::poll(&mut polled, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() == 1
+    };
+    assert!(!readable());
+    send(&channel, "message").unwrap();
+    assert!(readable());
+    recv(&channel).unwrap();
+    assert!(!readable());
+}

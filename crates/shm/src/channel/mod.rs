@@ -22,7 +22,7 @@ use crate::sys::robust::RobustMutex;
 use crate::wait::{EventWord, KernelFutex, Sleep, SpinPolicy};
 use marks::Front;
 use ring::{Mark, precedes, sequence_distance};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 pub use batch::{InBatch, OutBatch};
@@ -128,7 +128,17 @@ pub enum Wait {
     TimedOut,
     /// A signal handler ran.
     Interrupted,
+    /// One of the descriptors that were watched is ready.
+    Watched,
 }
+
+/// For so long a watching wait sleeps on the channel alone, which is what costs senders least: results that come at this
+/// rate never make one of them write to the event descriptor.
+const WATCH_AFTER: Duration = Duration::from_millis(2);
+
+/// `fd_armed`: somebody has asked for the descriptor. The rest counts those who watch at this moment.
+const ARMED_FOR_EVER: u32 = 1;
+const ARMED_ONCE: u32 = 2;
 
 /// One handle on a channel. Usable from any thread.
 #[derive(Debug)]
@@ -765,6 +775,32 @@ impl Channel {
         })
     }
 
+    /// As `wait_readable`, but also ends when one of the descriptors `watched` becomes readable or its other end goes: the
+    /// pidfd of a process whose message may never come, say. Looks at them after a few milliseconds of silence only. What
+    /// is no open descriptor is ignored.
+    pub fn wait_readable_watching(&self, watched: &[RawFd], timeout: Duration) -> Wait {
+        let first = timeout.min(WATCH_AFTER);
+        let waited = self.wait_readable(first);
+        let Some(event) = &self.event else {
+            return if waited == Wait::TimedOut { self.wait_readable(timeout - first) } else { waited };
+        };
+        if waited != Wait::TimedOut {
+            return waited;
+        }
+        let header = self.header();
+        // Killed before the other half, this process leaves the descriptor armed: dearer, not wrong.
+        header.fd_armed.fetch_add(ARMED_ONCE, SeqCst);
+        self.start_event();
+        let waited = match crate::sys::poll::wait(event.as_fd(), watched, timeout - first) {
+            Ok(None) => Wait::TimedOut,
+            Ok(Some(true)) => Wait::Ready,
+            Ok(Some(false)) => Wait::Watched,
+            Err(_) => Wait::Interrupted,
+        };
+        header.fd_armed.fetch_sub(ARMED_ONCE, SeqCst);
+        waited
+    }
+
     /// Waits until there may be room for a message, at most for `timeout`. As `wait_readable`.
     pub fn wait_writable(&self, timeout: Duration) -> Wait {
         let header = self.header();
@@ -838,8 +874,12 @@ impl Channel {
     /// From now on the event descriptor is readable exactly while the channel holds messages, in
     /// all processes. Costs each send and receive a system call, so only on request.
     pub fn arm_event(&self) {
-        let header = self.header();
-        header.fd_armed.store(1, SeqCst);
+        self.header().fd_armed.fetch_or(ARMED_FOR_EVER, SeqCst);
+        self.start_event();
+    }
+
+    /// After arming: brings the descriptor in line with what is in the channel.
+    fn start_event(&self) {
         fence(SeqCst);
         // Let the counts catch up, should somebody have died; see also `announce_space`.
         drop(self.lock_send());
