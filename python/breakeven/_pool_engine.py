@@ -58,12 +58,11 @@ UNKNOWN_EXIT = 255
 class Worker:
     """A worker process or thread as its pool sees it."""
 
-    __slots__ = ("fd", "peak", "process", "ready", "slot", "unfit")
+    __slots__ = ("peak", "process", "ready", "slot", "unfit")
 
-    def __init__(self, process, slot, fd=None):
+    def __init__(self, process, slot):
         self.process = process
         self.slot = slot
-        self.fd = fd  # becomes readable when the process ends
         self.ready = False
         self.unfit = False
         self.peak = None
@@ -119,7 +118,8 @@ class ProcessTransport:
         self.put = self.tasks.put
         self.taken = self.tasks.taken
         self._get_many = self.results.get_many
-        self._watched = []  # descriptors of the workers' processes
+        self._pidfds: dict[Worker, int] = {}
+        self._watched: tuple[int, ...] = ()  # all of them
 
     def collect(self, timeout):
         """What has arrived, after waiting at most so many seconds for the first (0: without waiting)."""
@@ -178,19 +178,20 @@ class ProcessTransport:
         if self._daemon is not None:
             process.daemon = self._daemon
         process.start()
+        worker = Worker(process, slot)
         try:
-            fd = os.pidfd_open(process.pid)
+            self._pidfds[worker] = os.pidfd_open(process.pid)
         except OSError:
-            fd = None  # it has ended already; or the kernel has no such thing, or this process no descriptor left
+            pass  # it has ended already; or the kernel has no such thing, or this process no descriptor left
         else:
-            self._watched.append(fd)
-        return Worker(process, slot, fd)
+            self._watched = tuple(self._pidfds.values())
+        return worker
 
     def forget(self, worker):
         """Its end is no news any more."""
-        fd, worker.fd = worker.fd, None
+        fd = self._pidfds.pop(worker, None)  # one step: several threads may be waiting for the workers
         if fd is not None:
-            self._watched.remove(fd)
+            self._watched = tuple(self._pidfds.values())
             os.close(fd)
 
     def ended(self, worker):
@@ -203,7 +204,7 @@ class ProcessTransport:
                 pid, status, usage = os.wait4(process.pid, os.WNOHANG)
             except OSError:
                 # Somebody else has waited for it, as a program may that waits for all its children.
-                if not _is_there(process.pid, worker.fd):
+                if not _is_there(process.pid, self._pidfds.get(worker)):
                     popen.returncode = UNKNOWN_EXIT
             else:
                 if pid == 0:
@@ -254,12 +255,13 @@ class ProcessTransport:
     def wait_ended(self, workers):
         for worker in workers:
             worker.process.join()
+            self.forget(worker)
 
     def close(self):
         """Give back channels and memory."""
         self.functions.clear()
-        while self._watched:
-            os.close(self._watched.pop())
+        for worker in list(self._pidfds):
+            self.forget(worker)
         for channel in (self.tasks, self.results):
             try:
                 channel.close()
