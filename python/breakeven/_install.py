@@ -238,14 +238,18 @@ def _install_queues() -> None:
         _reduction.ForkingPickler.register(stdlib, _reduce_stdlib_queue)
 
 
-def _take_lazily(stdlib: type, module: str) -> type:
-    """Like `take`, for a class of ours that need not be loaded before somebody uses it."""
+def _take_lazily(stdlib: type, module: str, made: str = "") -> type:
+    """Like `take`, for a class of ours that need not be loaded before somebody uses it.
+
+    `made`: the name of the class that is made, if it is not the standard library's own name for it.
+    """
 
     def ours() -> type:
         return getattr(importlib.import_module(f".{module}", __package__), stdlib.__name__)
 
     def make(*args: Any, **keywords: Any) -> Any:
-        return ours()(*args, **keywords)
+        name = made or stdlib.__name__
+        return getattr(importlib.import_module(f".{module}", __package__), name)(*args, **keywords)
 
     return _TakenName.take(stdlib, make, ours)
 
@@ -264,7 +268,7 @@ def _install_executor() -> None:
     def take() -> type:
         from concurrent.futures import process
 
-        taken = _take_lazily(process.ProcessPoolExecutor, "executor")
+        taken = _take_lazily(process.ProcessPoolExecutor, "executor", "StrictProcessPoolExecutor")
         _change(process, name, taken)
         _change(futures, name, taken, f"concurrent.futures.{name}")
         return taken

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import queue
 import select
+import signal
 import sys
 import threading
 import time
@@ -22,7 +23,7 @@ from multiprocessing import popen_fork, util
 from typing import Any
 
 from . import _pool_wire as wire
-from ._pool_errors import PoolTerminated, WorkerDied
+from ._pool_errors import POOL, PoolTerminated, TaskTimeout, WorkerDied
 from ._pool_state import HeldCall, HeldCalls, Ledger, Map, Pacer, Parcel, Starts
 from ._pool_wire import BYE, DAMAGED, DIED, FAILED, ONE, PART, READY, UNFIT
 from ._pool_worker import Cells, ChannelEnd, Setup, ThreadPort, process_main, thread_main
@@ -30,6 +31,9 @@ from ._pool_worker import Cells, ChannelEnd, Setup, ThreadPort, process_main, th
 # How long a driver sleeps before it looks after the workers. A death wakes it earlier; where the kernel has no pidfds
 # (before 5.3), so long may one go unnoticed.
 SLICE = 0.1
+
+# How often it looks at the least whether a task has come to its time limit.
+LOOK = 0.005
 
 # How long terminate() waits for workers to answer SIGTERM before it sends SIGKILL.
 GRACE = 2.0
@@ -58,7 +62,7 @@ UNKNOWN_EXIT = 255
 class Worker:
     """A worker process or thread as its pool sees it."""
 
-    __slots__ = ("peak", "process", "ready", "slot", "unfit")
+    __slots__ = ("limit", "mark", "peak", "process", "ready", "since", "slot", "unfit", "verdict")
 
     def __init__(self, process, slot):
         self.process = process
@@ -66,6 +70,15 @@ class Worker:
         self.ready = False
         self.unfit = False
         self.peak = None
+        # For tasks with a time limit: where the worker was when the driver last looked, and since when.
+        self.mark = None
+        self.since = 0.0
+        self.limit = None
+        self.verdict = None  # why it was stopped: makes the errors for its tasks
+
+
+def _timeout(limit, pid, task, where="running"):
+    return TaskTimeout(task, limit, pid)
 
 
 def _is_there(pid, fd):
@@ -88,12 +101,10 @@ class ProcessTransport:
 
     local = False
 
-    def __init__(
-        self, context, make, slots, *, settings, daemon=True, prefix="PoolWorker", as_is=False, died=WorkerDied
-    ):
+    def __init__(self, context, make, slots, *, settings, daemon=True, prefix="PoolWorker", as_is=False, family=POOL):
         """
         Args:
-            died: the class of the errors for the tasks of a dead worker.
+            family: the classes of the errors.
             make: called as `make(context, target=..., args=...)`, returns a process object.
             daemon: what the processes' `daemon` becomes; None leaves it.
             settings: (initializer, initargs, max_tasks)
@@ -107,7 +118,8 @@ class ProcessTransport:
         self._daemon = daemon
         self._prefix = prefix
         self._as_is = as_is
-        self._died = died
+        self._family = family
+        self.read = partial(wire.read_result, family=family)
         self._initializer, self._initargs, self._max_tasks = settings
         self.tasks = _native.Channel(0, claim_slots=slots)
         self.results = _native.Channel(0)
@@ -139,8 +151,6 @@ class ProcessTransport:
             if received is None:
                 raise
             return [*received, (wire.DAMAGED, error)]
-
-    read = staticmethod(wire.read_result)
 
     def count(self, tasks):
         """So many tasks are done; for `breakeven run --receipt`."""
@@ -224,13 +234,62 @@ class ProcessTransport:
         return seq, self.cells.started(worker.slot, seq), partial(self._outcomes, worker.slot)
 
     def _outcomes(self, slot, count):
-        return [wire.read_outcome(record) for record in self.cells.outcomes(slot, count)]
+        return [wire.read_outcome(record, self._family) for record in self.cells.outcomes(slot, count)]
+
+    def at(self, worker):
+        """Where a worker is: (message, how many of its chunks it has begun), or None if it waits for a message."""
+        claim = self.tasks.claim(worker.slot)
+        if claim is None or claim >= self.tasks.taken():
+            return None
+        word = self.cells.words[worker.slot * Cells.WORDS]
+        if word >= 0 and word >> 24 == claim & 0x7FFFFFFFFF:
+            return claim, word & 0xFFFFFF
+        return claim, 0
+
+    def waits(self, worker):
+        """Has it nothing to do?"""
+        return self.cells.words[worker.slot * Cells.WORDS] < 0
+
+    def freeze(self, worker):
+        """Stop a worker, for the moment; False if it has ended."""
+        process = worker.process
+        if process.exitcode is not None:
+            return False
+        try:
+            os.kill(process.pid, signal.SIGSTOP)
+            deadline = time.monotonic() + GRACE
+            while True:
+                with open(f"/proc/{process.pid}/stat", "rb") as file:
+                    state = file.read().rpartition(b") ")[2][:1]
+                if state in b"Tt":
+                    return True
+                if state in b"ZX":
+                    return False
+                if time.monotonic() > deadline:
+                    return True  # asleep in the kernel: it does nothing of its own before it is stopped
+                time.sleep(0.0005)
+        except (ProcessLookupError, FileNotFoundError):
+            return False
+
+    def thaw(self, worker):
+        """Let it go on."""
+        try:
+            os.kill(worker.process.pid, signal.SIGCONT)
+        except ProcessLookupError:
+            pass
+
+    def end(self, worker):
+        """Kill one worker, and wait until it has ended."""
+        worker.process.kill()
+        worker.process.join()
 
     def death(self, worker):
         """Makes the errors for the tasks of a dead worker."""
+        if worker.verdict is not None:
+            return worker.verdict
         process = worker.process
         peak = worker.peak or self.cells.peak(worker.slot)
-        died = self._died
+        died = self._family.died
         return lambda task, where="running": died(task, process.pid, process.exitcode, peak, where)
 
     def stop(self, workers):
@@ -376,9 +435,13 @@ class ThreadTransport:
 class Engine:
     """Workers, messages and waiting; shared by pools and executors."""
 
-    def __init__(self, transport, processes, *, always_background=False, fatal=lambda error: error):
+    def __init__(
+        self, transport, processes, *, always_background=False, fatal=lambda error: error, settle=None, attempts=3
+    ):
         """
         Args:
+            attempts: how often in a row an initializer may fail before the pool gives up.
+            settle: called as `settle(engine, calls, values, errors)` with the outcomes of a `CallStream`'s calls.
             processes: how many workers; may be raised later.
             always_background: a helper thread drives whenever there is work and nobody waits.
             fatal: makes the error that ends the pool from the one that it ends of.
@@ -387,6 +450,12 @@ class Engine:
         self.processes = processes
         self.always_background = always_background
         self.fatal = fatal
+        self._settle: Any = settle
+        self._attempts = attempts
+        self.look = SLICE  # how often the driver looks how long tasks have been running
+        self._next_look = 0.0
+        self.forced = False  # the workers were told to die; none is replaced
+        self.abandoned = False  # whoever could have closed this is gone
         self.lock = threading.RLock()
         self.news = threading.Condition(self.lock)
         self.ledger = Ledger()
@@ -438,7 +507,7 @@ class Engine:
             worker.process.join()
 
     def _repopulate(self):
-        if self.terminated or self.ledger.broken is not None or (self.closing and self.ledger.idle()):
+        if self.terminated or self.forced or self.ledger.broken is not None or (self.closing and self.ledger.idle()):
             return
         try:
             self.populate()
@@ -454,8 +523,8 @@ class Engine:
         if worker.process in self.pool:
             self.pool.remove(worker.process)
 
-    def _start_failed(self, error):
-        fatal = self.starts.failed(error)
+    def _start_failed(self, error, attempts=Starts.LIMIT):
+        fatal = self.starts.failed(error, attempts)
         if fatal is not None:
             util.debug("pool gives up: its workers do not come up")
             self.ledger.give_up(self.fatal(fatal))
@@ -478,20 +547,125 @@ class Engine:
             self._raw.extend(transport.collect(0))
             self._digest_locked()
         for worker in dead:
-            if self.workers.get(worker.slot) is not worker:
-                continue  # it had said goodbye
-            self._remove(worker)
-            worker.process.join()
-            death = transport.death(worker)
-            lost = transport.lost(worker, self.workers.values())
-            if lost is not None:
-                seq, started, outcomes = lost
-                self.ledger.lost(seq, started, outcomes, death)
-            if not worker.ready and not worker.unfit and not self._told:
-                self._start_failed(death(None, "starting (is the main module guarded by __name__ == '__main__'?)"))
+            if self.workers.get(worker.slot) is worker:  # or it had said goodbye
+                self._bury(worker)
+        if self.forced and not self.workers:
+            self._told = True
+            self.ledger.give_up(self.fatal(PoolTerminated("its workers were told to end")))
         if dead or len(self.workers) < self.processes:
             if not self._told or not self.ledger.idle():
                 self._repopulate()
+
+    def _bury(self, worker):
+        """A worker has died: fail what it was doing, give back what it had not begun."""
+        transport = self.transport
+        self._remove(worker)
+        worker.process.join()
+        death = transport.death(worker)
+        lost = transport.lost(worker, self.workers.values())
+        if lost is not None:
+            seq, started, outcomes = lost
+            self.ledger.lost(seq, started, outcomes, death)
+        if not worker.ready and not worker.unfit and not self._told and not self.forced:
+            self._start_failed(death(None, "starting (is the main module guarded by __name__ == '__main__'?)"))
+
+    # --- stopping tasks ---
+
+    def limit(self, seconds):
+        """Tasks with this time limit will come (0: one that shall stop now). Under the lock."""
+        self.look = min(self.look, max(LOOK, seconds / 20))
+        self._next_look = 0.0
+
+    def stop_call(self, call):
+        """A call that is on its way is not wanted any more: it is stopped if a worker is at it, or as soon as one is.
+
+        Seen to by the driver.
+        """
+        with self.lock:
+            if self.terminated or not self.ledger.messages:
+                return
+            self.limit(0.0)
+            self.want_helper()
+            if self._driver not in (None, -1, threading.get_ident()):
+                self.transport.poke()
+
+    def tell_waiting(self):
+        """Something has happened that those who wait may be waiting for."""
+        if self._waiting:
+            with self.lock:
+                self.news.notify_all()
+
+    def may_wait(self, number):
+        """Are there fewer threads than this that wait for news?"""
+        return not self.terminated and self._waiting < number
+
+    def _look(self):
+        """Stop the tasks that have run for too long, or are not wanted. Under the lock, by the driver."""
+        now = time.monotonic()
+        self._next_look = now + self.look
+        if self.terminated:
+            return
+        transport = self.transport
+        for worker in list(self.workers.values()):
+            mark = transport.at(worker)
+            if mark != worker.mark:
+                worker.mark = mark
+                worker.since = now
+                worker.limit = None
+            if mark is None:
+                continue
+            parcel = self.ledger.messages.get(mark[0])
+            if isinstance(parcel, Parcel):
+                worker.limit = parcel.job.limit_of(parcel, min(max(mark[1] - 1, 0), parcel.count - 1))
+            elif parcel is not None or transport.waits(worker):
+                continue
+            # Without an entry but not waiting: it has sent the outcome, and what the task left behind keeps it busy.
+            if worker.limit is not None and now - worker.since >= worker.limit:
+                self._stop(worker, mark)
+
+    def _stop(self, worker: Any, mark):
+        """Kill a worker if it is still where it was seen: its task fails, and no other."""
+        transport = self.transport
+        if not transport.freeze(worker):
+            return  # it has just died by itself
+        # What it has sent comes first.
+        self._raw.extend(transport.collect(0))
+        self._digest_locked()
+        gone = worker not in self.workers.values()  # it has said goodbye
+        if gone or transport.at(worker) != mark:
+            transport.thaw(worker)
+            return
+        pid, limit = worker.process.pid, worker.limit
+        util.debug("pool worker %d is stopped: its task has run for %s s", worker.slot, limit)
+        worker.verdict = partial(_timeout, limit, pid)
+        transport.end(worker)
+        self._bury(worker)
+        self._repopulate()
+        if self.ledger.feeding:
+            self.feed()
+        if self._waiting:
+            self.news.notify_all()
+
+    def force(self, kill):
+        """Tell the workers to end at once (by SIGKILL, or else SIGTERM); none is replaced."""
+        with self.lock:
+            self.forced = True
+            workers = [*self.workers.values(), *self.retired]
+        for worker in workers:
+            process = worker.process
+            try:
+                if process.exitcode is None:
+                    process.kill() if kill else process.terminate()
+            except ProcessLookupError:
+                pass
+        self.close(reap=True)
+
+    def abandon_later(self):
+        """Close this, from the helper: for a finalizer, which may run anywhere, also inside of a method of this."""
+        with self.lock:
+            self.abandoned = True
+            if self._pid == os.getpid() and not self.closing:
+                self.want_helper()
 
     def _joined(self, worker):
         if self.transport.ended(worker):
@@ -642,24 +816,24 @@ class Engine:
             del raw[: len(events)]
         if self.ledger.settled:
             self._tell_futures()
-            with self.lock:
-                self._come_to_rest()
 
     def _tell_futures(self):
         """Hand the outcomes of an executor's calls to their futures; not under the lock, for they run callbacks."""
         settled = self.ledger.settled
         while settled:
             try:
-                calls, values, errors = settled.popleft()
+                told = settled[0]
             except IndexError:
-                return
-            if not errors:
-                for call, value in zip(calls, values, strict=True):
-                    call.finish(value, None)
-            else:
-                for index, call in enumerate(calls):
-                    error = errors.get(index)
-                    call.finish(None if error is not None else values[index], error)
+                break
+            # Taken out afterwards: if an interrupt gets in between, it is done again, which does no harm.
+            self._settle(self, *told)
+            with self.lock:
+                if settled and settled[0] is told:
+                    settled.popleft()
+        with self.lock:
+            self._come_to_rest()
+            if self._waiting:
+                self.news.notify_all()
 
     def _digest_locked(self):
         raw, self._raw = self._raw, []
@@ -684,7 +858,7 @@ class Engine:
                 worker = self.workers.get(event[1])
                 if worker is not None and not worker.unfit:
                     worker.unfit = True
-                    self._start_failed(event[2])
+                    self._start_failed(event[2], self._attempts)
             elif kind == DAMAGED:
                 ledger.give_up(event[1])
             elif kind == DIED:
@@ -711,6 +885,7 @@ class Engine:
     def _come_to_rest(self):
         """If nothing is left to do: let go of what was kept for it. Under the lock."""
         if self.ledger.idle():
+            self.look = SLICE
             _active.discard(self)
             if self.closing and not self._told:
                 self._tell()
@@ -772,6 +947,7 @@ class Engine:
                 left = min(left, deadline - time.monotonic())
                 if left <= 0 and self.terminated:
                     return
+            left = min(left, self.look)
             if self.terminated:
                 return
             if self._held:
@@ -784,6 +960,11 @@ class Engine:
             if now >= self._next_check:
                 with self.lock:
                     self._check()
+            if self.look < SLICE and now >= self._next_look:
+                with self.lock:
+                    self._look()
+            if self.ledger.settled:
+                self._tell_futures()
             if not batch and self.ledger.feeding:
                 # An input may have given something and be blocked over the next.
                 with self.lock:
@@ -850,8 +1031,8 @@ class Engine:
             look = False
             if ledger.settled:
                 self._tell_futures()
-                with self.lock:
-                    self._come_to_rest()
+            if self.abandoned and not self.closing:
+                self.close(reap=True)
             with self.lock:
                 if ledger.callbacks:
                     job = ledger.callbacks.popleft()
@@ -891,7 +1072,7 @@ class Engine:
                 # Leaves when somebody else wants to drive: he is waiting, and would only be woken by us.
                 self.wait(self._helper_may_rest, None)
         if self._reap and not self.terminated:
-            self.transport.wait_ended([*self.workers.values(), *self.retired])
+            self.join()
         with self.lock:
             self.news.notify_all()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 import signal as _signal
 import traceback
+from concurrent.futures import TimeoutError as _FuturesTimeout
 from multiprocessing.pool import MaybeEncodingError, RemoteTraceback  # type: ignore[attr-defined]
 from typing import Any
 
@@ -20,9 +21,14 @@ __all__ = [
     "TaskAborted",
     "TaskError",
     "TaskPanicked",
+    "TaskTimeout",
     "UnreadableError",
     "WorkerDied",
 ]
+
+
+# concurrent.futures has a TimeoutError of its own before CPython 3.11.
+_TIMEOUTS = tuple(dict.fromkeys((_FuturesTimeout, TimeoutError)))
 
 
 class TaskError(RuntimeError):
@@ -83,6 +89,25 @@ class TaskAborted(TaskError):
         return self.args[0]
 
 
+class TaskTimeout(TaskError, *_TIMEOUTS):  # type: ignore[misc]
+    """A task ran for longer than it may, and was stopped: its worker was killed and replaced.
+
+    Attributes:
+        task: the call as text, or its index within its call of `map`.
+        limit: the seconds that it was given.
+        pid: process id of the worker.
+    """
+
+    def __init__(self, task=None, limit=None, pid=None):
+        super().__init__(task, limit, pid)
+        self.task = task
+        self.limit = limit
+        self.pid = pid
+
+    def __str__(self):
+        return f"task {self.task} ran for longer than the {self.limit:g} s that it was given, and was stopped"
+
+
 class TaskPanicked(TaskError):
     """Native (Rust) code that a task called panicked; the message holds what it said."""
 
@@ -100,7 +125,22 @@ class PoolTerminated(TaskError):
 # As a tuple of plain values: (pickle or None, remote traceback or None, kind, text, reason). The exception itself is a
 # pickle inside, so that one which does not unpickle cannot make the message that carries it unreadable.
 
-ORDINARY, ABORTED, PANICKED, AS_IS = range(4)
+ORDINARY, ABORTED, PANICKED, AS_IS, UNREAD = range(5)
+
+
+class Family:
+    """Which classes the errors have that breakeven raises: a pool's and an executor's callers know different ones."""
+
+    def __init__(self, died, unreadable, remote):
+        """
+        Args:
+            died: for the tasks of a dead worker; see `WorkerDied`.
+            unreadable: for what does not unpickle; see `UnreadableError`.
+            remote: for the text of a traceback in another process.
+        """
+        self.died = died
+        self.unreadable = unreadable
+        self.remote = remote
 
 
 def _text(value, limit=2000):
@@ -125,7 +165,7 @@ def _remote_text(error, skip):
     return '\n"""\n' + "".join(lines) + '"""'
 
 
-def pack_error(error, dumps, *, skip=1, as_is=False):
+def pack_error(error, dumps, *, skip=1, as_is=False, unread=False):
     """Turn an exception into plain values.
 
     Args:
@@ -133,21 +173,23 @@ def pack_error(error, dumps, *, skip=1, as_is=False):
         dumps: function that pickles one object to bytes.
         skip: how many of the outermost traceback entries are ours and not the user's.
         as_is: send back even ``SystemExit`` and the like unwrapped (what an executor's contract asks for).
+        unread: it comes from unpickling the task, not from the task.
     """
     trace = _remote_text(error, skip)
     name = type(error).__module__ + "." + type(error).__qualname__
     if name.startswith("pyo3_runtime."):
         # PanicException cannot be pickled at all: its module does not exist for import.
         return (None, trace, PANICKED, str(error), "")
-    kind = ORDINARY if isinstance(error, Exception) else (AS_IS if as_is else ABORTED)
+    kind = UNREAD if unread else ORDINARY if isinstance(error, Exception) else (AS_IS if as_is else ABORTED)
     try:
         return (dumps(error), trace, kind, _text(error), "")
     except BaseException as failure:  # __reduce__ is the user's code
         return (None, trace, kind, _text(error), _text(failure))
 
 
-def unpack_error(packed):
+def unpack_error(packed, family=None):
     """The exception to raise here for a packed one. Never raises."""
+    family = family or POOL
     data, trace, kind, text, reason = packed
     error: Any
     if kind == PANICKED:
@@ -160,16 +202,23 @@ def unpack_error(packed):
             if not isinstance(error, BaseException):
                 raise TypeError(f"unpickling it gave {type(error).__name__}, not an exception")
         except BaseException as failure:  # __setstate__ and __init__ are the user's code
-            error = UnreadableError(
+            error = family.unreadable(
                 f"the task raised {text}, but this exception cannot be unpickled here: {_text(failure)}. "
                 "Give its class an __init__ that accepts self.args, or a __reduce__."
             )
     if kind == ABORTED:
         said = error if not isinstance(error, TaskError) else None
         error = TaskAborted(f"the task raised {text}, which ends only the task here", said)
+    elif kind == UNREAD:
+        said = family.unreadable(f"the arguments of this task could not be unpickled in the worker: {text}")
+        said.__context__ = error
+        error = said
     if trace is not None:
-        error.__cause__ = RemoteTraceback(trace)
+        error.__cause__ = family.remote(trace)
     return error
+
+
+POOL = Family(WorkerDied, UnreadableError, RemoteTraceback)
 
 
 class _Said:

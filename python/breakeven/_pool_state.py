@@ -20,7 +20,6 @@ from itertools import repeat
 from typing import Any
 
 from ._native import ChunkPolicy
-from ._pool_errors import PoolTerminated
 
 __all__ = ["Call", "CallStream", "HeldCall", "HeldCalls", "IMap", "Ledger", "Map", "Pacer", "Parcel", "Starts"]
 
@@ -158,6 +157,10 @@ class Map(Call):
 
     def index_of(self, parcel, chunk):
         return parcel.at + chunk * (self.chunk or 0)
+
+    def limit_of(self, parcel, chunk):
+        """How many seconds this chunk may run; None if there is no limit."""
+        return None
 
     def more(self):
         """Is there anything that has not been sent?"""
@@ -374,6 +377,26 @@ class IMap:
         """All outcomes have arrived (they may not have been consumed)."""
         return self.length is not None and self.arrived >= self.length
 
+    limit = None  # seconds that a chunk may take
+
+    def limit_of(self, parcel, chunk):
+        return self.limit
+
+    def cut(self, error):
+        """What is in no worker's hands is not run; its consumer gets this error instead."""
+        if self.complete():
+            return
+        returned, self.returned = self.returned, deque()
+        for parcel in returned:
+            self._arrive(parcel.at, len(parcel.items), [error])
+        if self.length is None or self.upto < self.length:
+            self.source = ()
+            self.stock = None
+            self.length = self.upto + 1
+            self._arrive(self.upto, 1, [error])
+            self.upto += 1
+        self.check_end()
+
     def cancel(self):
         """What has not been sent is not run; the results of the rest are of no interest."""
         with_sent = self.upto
@@ -404,8 +427,8 @@ class IMap:
 class CallStream:
     """The calls of an executor: an endless job whose items are calls waiting for a worker.
 
-    Each item is an object with `handle`, `args`, `keywords`, and the methods `begin()` (False if it was cancelled) and
-    `finish(value, error)`.
+    Each item is an object with `handle`, `args`, `keywords`, `limit` (seconds or None), and the methods `begin()`
+    (False if it was cancelled), `unwanted()` (was it cancelled since?) and `describe()`.
     """
 
     handle = None  # each call has its own
@@ -421,7 +444,12 @@ class CallStream:
         self.pending = deque()
 
     def index_of(self, parcel, chunk):
-        return None
+        return parcel.items[chunk].describe()
+
+    def limit_of(self, parcel, chunk):
+        """How many seconds this chunk may run; None if there is no limit."""
+        call = parcel.items[chunk]
+        return 0.0 if call.unwanted() else call.limit
 
     def more(self):
         return bool(self.returned) or bool(self.pending)
@@ -430,8 +458,11 @@ class CallStream:
         return self.in_flight < self.window
 
     def take(self):
-        if self.returned:
-            return self.returned.popleft()
+        while self.returned:
+            parcel = self.returned.popleft()
+            items = [call for call in parcel.items if not call.unwanted()]
+            if items:
+                return Parcel(self, 0, len(items), items)
         pending = self.pending
         items = []
         handle = None
@@ -455,17 +486,18 @@ class CallStream:
 
     def fail(self, error):
         """All calls that have not been sent fail with this."""
-        calls = [call for call in self.withdraw() if call.begin()]
+        returned = [call for parcel in self.returned for call in parcel.items]
+        self.returned.clear()
+        calls = returned + [call for call in self.withdraw() if call.begin()]
         if calls:
             self._ledger.settled.append((calls, (), dict.fromkeys(range(len(calls)), error)))
 
     def withdraw(self):
-        """Take back all calls that have not been sent, and return those that have not begun either."""
+        """Take back all calls that are in no worker's hands, and return them."""
+        calls = []
         while self.returned:
-            calls = self.returned.popleft().items
-            error = PoolTerminated("the executor was shut down before this call was run")
-            self._ledger.settled.append((calls, (), dict.fromkeys(range(len(calls)), error)))
-        calls = list(self.pending)
+            calls.extend(self.returned.popleft().items)
+        calls.extend(self.pending)
         self.pending.clear()
         return calls
 
@@ -477,10 +509,18 @@ class HeldCall:
 
     keywords = None
 
+    limit = None
+
     def __init__(self, job, handle, args):
         self.job = job
         self.handle = handle
         self.args = args
+
+    def unwanted(self):
+        return False
+
+    def describe(self):
+        return None
 
 
 class HeldCalls(CallStream):
@@ -525,11 +565,11 @@ class Starts:
         """A worker has come up."""
         self.failures = 0
 
-    def failed(self, error):
-        """A worker has not; returns the error to give up with, or None."""
+    def failed(self, error, limit=LIMIT):
+        """A worker has not; returns the error to give up with (after `limit` in a row), or None."""
         self.failures += 1
         self.error = error
-        return error if self.failures >= self.LIMIT else None
+        return error if self.failures >= limit else None
 
 
 class Ledger:

@@ -82,14 +82,12 @@ def dumps(value, buffers=None):
     return target.getvalue()
 
 
-def loads(data, buffers=()):
+def loads(data, buffers=(), family=errors.POOL):
     """The inverse of `dumps`; whatever goes wrong comes out as one `UnreadableError`."""
     try:
         return pickle.loads(data, buffers=buffers)
     except BaseException as error:
-        raise errors.UnreadableError(
-            f"a result arrived that cannot be unpickled here: {errors._text(error)}"
-        ) from error
+        raise family.unreadable(f"a result arrived that cannot be unpickled here: {errors._text(error)}") from error
 
 
 # --- functions ------------------------------------------------------------------------------------------------------
@@ -316,7 +314,7 @@ def _sealed(handle, star, chunk, chunks):
 # --- results --------------------------------------------------------------------------------------------------------
 
 
-def read_result(message):
+def read_result(message, family=errors.POOL):
     """Decode what a worker sent; runs user code (unpickling), so not under a lock. Returns a tuple:
 
     (ONE, seq, value) · (FAILED, seq, exception) · (PART, seq, start, stop, seconds, values, errors, more) ·
@@ -328,13 +326,13 @@ def read_result(message):
     if kind == SEALED:
         _, seq, data, buffers = message
         try:
-            return (ONE, seq, loads(data, buffers or ()))
+            return (ONE, seq, loads(data, buffers or (), family))
         except errors.UnreadableError as error:
             return (FAILED, seq, error)
     if kind == PART:
         _, seq, start, stop, seconds, sealed, values, failed, more = message
         if failed:
-            failed = [(index, errors.unpack_error(packed)) for index, packed in failed]
+            failed = [(index, errors.unpack_error(packed, family)) for index, packed in failed]
         if sealed:
             # One pickle a chunk, each holding the list of its results; None where the chunk failed.
             opened = []
@@ -343,25 +341,25 @@ def read_result(message):
                     opened.extend([None] * length)
                     continue
                 try:
-                    opened.extend(loads(data))
+                    opened.extend(loads(data, (), family))
                 except errors.UnreadableError as error:
                     opened.extend([None] * length)
                     failed = sorted([*(failed or ()), (index, error)], key=lambda pair: pair[0])
             values = opened
         return (PART, seq, start, stop, seconds, values, failed, more)
     if kind in (FAILED, UNFIT):
-        return (kind, message[1], errors.unpack_error(message[2]))
+        return (kind, message[1], errors.unpack_error(message[2], family))
     return message
 
 
-def read_outcome(record):
+def read_outcome(record, family=errors.POOL):
     """(values, error) of one chunk from a record of a dead worker's journal; one of the two is None."""
     value, form = record
     if form is None:
-        return None, errors.unpack_error(value)
+        return None, errors.unpack_error(value, family)
     if form:
         try:
-            return loads(value[0]), None
+            return loads(value[0], (), family), None
         except errors.UnreadableError as error:
             return None, error
     return (value if type(value) is list else [value]), None

@@ -259,7 +259,8 @@ class _ProcessPort:
         self.ints = self.journal.cast("q")
         self.floats = self.journal.cast("d")
         self.journal_size = len(self.journal)
-        self._as_is = setup.as_is
+        # An executor's worker: exceptions go back as they are, those of unpickling a task marked as such.
+        self._as_is = self.apart = setup.as_is
         self._functions = {}
         self.lifeline = _Lifeline(setup.parent)
         self._next_peak = 0.0
@@ -273,6 +274,8 @@ class _ProcessPort:
 
     def next(self):
         """The next message as (seq, message), or None to end."""
+        # Idle from here on; who was still busy with what a task has left behind has not come here.
+        self.words[self.row] = -1
         while True:
             if not self.lifeline.held():
                 return None
@@ -285,7 +288,7 @@ class _ProcessPort:
                 if seq is None or seq == self._last:
                     raise  # no message was taken: the channel itself is gone
                 self._last = seq
-                self.failed(seq, error)
+                self._put((FAILED, seq, self.pack(error, unread=self._as_is)))
                 continue
             if message is None:
                 return None
@@ -335,7 +338,7 @@ class _ProcessPort:
                 data = dumps(value, buffers)
                 self._put((SEALED, seq, data, buffers or None))
         except BaseException as error:
-            self._put((FAILED, seq, self.pack(self.encoding_error(error, value), trace=False)))
+            self._put((FAILED, seq, self.pack(self.encoding_error(error, value), trace=self._as_is)))
 
     def encoding_error(self, error, value):
         """What the caller sees of a result that cannot be pickled: pools have an exception of their own for it."""
@@ -344,8 +347,8 @@ class _ProcessPort:
     def failed(self, seq, error):
         self._put((FAILED, seq, self.pack(error)))
 
-    def pack(self, error, trace=True):
-        packed = errors.pack_error(error, dumps, as_is=self._as_is)
+    def pack(self, error, trace=True, unread=False):
+        packed = errors.pack_error(error, dumps, as_is=self._as_is, unread=unread)
         return packed if trace else (packed[0], None, *packed[2:])
 
     def part(self, seq, start, stop, seconds, sealed, values, failed, more):
@@ -398,6 +401,11 @@ def serve(port, slot, initializer, initargs, max_tasks):
             port.interrupts.in_task = False
         except BaseException as error:
             port.interrupts.in_task = False
+            if port.apart:
+                # An executor's contract.
+                import logging
+
+                logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
             port.say(UNFIT, slot, port.pack(error))
             raise _Quiet from None
     port.say(READY, slot, os.getpid())
@@ -471,7 +479,7 @@ def _run_batch(port, seq, key, stateless, star, sealed, size, items):
     index = 0
     while index < count:
         words[row] = base + index + 1
-        full = known = False
+        full = known = unread = False
         try:
             interrupts.in_task = True
             if function is None or not stateless:
@@ -509,7 +517,11 @@ def _run_batch(port, seq, key, stateless, star, sealed, size, items):
                     continue
             if not known:
                 if sealed:
-                    chunk = pickle.loads(items[index])
+                    try:
+                        chunk = pickle.loads(items[index])
+                    except BaseException:
+                        unread = port.apart
+                        raise
                 elif single:
                     chunk = (items[index],)
                 else:
@@ -568,7 +580,7 @@ def _run_batch(port, seq, key, stateless, star, sealed, size, items):
                     port.part(seq, first, index, clock() - since, False, values, failed, 1)
                     first, values, failed, since = index, [], [], clock()
                 kind, fast, written = None, False, 0
-            packed = port.pack(error, trace=not isinstance(error, errors.MaybeEncodingError))
+            packed = port.pack(error, trace=not isinstance(error, errors.MaybeEncodingError), unread=unread)
             failed.append((index, packed))
             if copying:
                 error.__traceback__ = None
@@ -620,6 +632,7 @@ class ThreadPort:
     words, row = [0], 0
     journal = None
     journal_size = 0
+    apart = False
 
     def __init__(self, tasks, results, as_is=False):
         self._tasks = tasks
@@ -651,7 +664,7 @@ class ThreadPort:
     def failed(self, seq, error):
         self._results.put((FAILED, seq, self.pack(error)))
 
-    def pack(self, error, trace=True):
+    def pack(self, error, trace=True, unread=False):
         if isinstance(error, Exception) or self._as_is:
             return error
         said = errors.TaskAborted(f"the task raised {error!r}, which ends only the task here", error)

@@ -201,8 +201,6 @@ def test_wrong_arguments(value, kind):
         ProcessPoolExecutor(1, max_tasks_per_child=1.5)
     with pytest.raises(ValueError):
         ProcessPoolExecutor(1, max_tasks_per_child=0)
-    with pytest.raises(ValueError):
-        ProcessPoolExecutor(1, breakeven.get_context("fork"), max_tasks_per_child=1)
 
 
 def test_initializer(executor):
