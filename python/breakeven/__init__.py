@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from . import heap as heap
     from . import managers as managers
     from . import pool as pool
+    from . import popen_fork as popen_fork
+    from . import popen_forkserver as popen_forkserver
+    from . import popen_spawn_posix as popen_spawn_posix
     from . import process as process
     from . import queues as queues
     from . import reduction as reduction
@@ -168,6 +171,9 @@ _SUBMODULES = {
     "heap",
     "managers",
     "pool",
+    "popen_fork",
+    "popen_forkserver",
+    "popen_spawn_posix",
     "process",
     "queues",
     "reduction",

@@ -54,6 +54,17 @@ RUN = "RUN"
 CLOSE = "CLOSE"
 TERMINATE = "TERMINATE"
 
+
+def __getattr__(name: str) -> Any:
+    # What multiprocessing.pool has beside its classes (worker, mapstar, job_counter, ...): programs import that too.
+    if not name.startswith("_"):
+        from multiprocessing import pool
+
+        if hasattr(pool, name):
+            return getattr(pool, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 # Iterating over these runs no user code and cannot block, so it needs no thread.
 _VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
 _CONTAINERS = frozenset({list, tuple, range, dict, set, frozenset, str, bytes, bytearray, deque, *_VIEWS})

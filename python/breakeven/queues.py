@@ -34,6 +34,13 @@ if TYPE_CHECKING:
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
 
 
+def __getattr__(name: str) -> Any:
+    # What multiprocessing.queues has beside its classes (Finalize, debug, ...): programs import it from there.
+    if not name.startswith("_") and hasattr(_stdlib, name):
+        return getattr(_stdlib, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 class _SharedFd:
     """A descriptor which any number of objects inside one pickled Process refer to.
 
@@ -300,12 +307,20 @@ class Queue(_Ends, _stdlib.Queue):  # type: ignore[misc]
         """
         return self._open().put_many(items, block, timeout)
 
-    def get_many(self, max_items: int | None = None, block: bool = True, timeout: float | None = None) -> list[Any]:
+    def get_many(
+        self,
+        max_items: int | None = None,
+        block: bool = True,
+        timeout: float | None = None,
+        *,
+        max_messages_to_get: int | None = None,
+    ) -> list[Any]:
         """Take what is there, at most `max_items`, as a list; wait for the first one as `get` does.
 
-        Raises `queue.Empty` if there was none, ValueError if the queue is closed.
+        `max_messages_to_get` is what faster-fifo calls `max_items`. Raises `queue.Empty` if there was none, ValueError
+        if the queue is closed.
         """
-        return self._open().get_many(max_items, block, timeout)
+        return self._open().get_many(max_messages_to_get if max_items is None else max_items, block, timeout)
 
     def qsize(self) -> int:
         """The number of messages on the queue."""
