@@ -24,6 +24,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from multiprocessing import connection as _connection
 from multiprocessing import context as _context
 from multiprocessing import pool as _pool
 from multiprocessing import queues as _queues
@@ -132,6 +133,29 @@ def SimpleQueue(self: Any) -> Any:
     return _simple_queue(ctx=self.get_context())
 
 
+def Pipe(self: Any, duplex: bool = True) -> Any:
+    """Returns two connection object connected by a pipe"""
+    if _asked_by_stdlib():
+        return _original(_connection, "Pipe")(duplex)
+    from .connection import Pipe
+
+    return Pipe(duplex)
+
+
+def _pipe(duplex: bool = True) -> Any:
+    """Returns pair of connection objects at either end of a pipe"""
+    # The standard library's own parts keep its own pipes: what they send is small, or bytes that others may read.
+    caller = str(sys._getframe(1).f_globals.get("__name__"))
+    if caller.startswith("multiprocessing.") and caller != "multiprocessing.context":
+        return _original(_connection, "Pipe")(duplex)
+    from .connection import Pipe
+
+    return Pipe(duplex)
+
+
+_pipe.__name__ = _pipe.__qualname__ = "Pipe"
+
+
 def Pool(
     self: Any,
     processes: int | None = None,
@@ -187,6 +211,8 @@ def install() -> None:
             _install_pools()
             _install_executor()
             _install_method(Manager)
+            _install_method(Pipe)
+            _change(_connection, "Pipe", _pipe, "multiprocessing.connection.Pipe")
             _change(_spawn, "get_preparation_data", _with_install(_spawn.get_preparation_data))
             _change(_context.ForkProcess, "_Popen", vars(context.ForkProcess)["_Popen"])
         except BaseException:

@@ -92,6 +92,12 @@ class BaseContext(_stdlib.BaseContext):
 
         return SimpleQueue(ctx=self.get_context())
 
+    def Pipe(self, duplex: bool = True) -> tuple[Any, Any]:
+        """Two connected ends; without `duplex` the first receives and the second sends. See `breakeven.connection`."""
+        from .connection import Pipe
+
+        return Pipe(duplex)
+
     def Pool(  # type: ignore[override]
         self,
         processes: int | None = None,

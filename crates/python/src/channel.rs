@@ -712,12 +712,12 @@ impl WaitForMemory<'_> {
     }
 }
 
-fn changed() -> PyErr {
+pub(crate) fn changed() -> PyErr {
     PyRuntimeError::new_err("the object kept changing while it was being sent")
 }
 
 /// Fills the blocks of a laid-out message; `None` if the object changed meanwhile.
-fn fill_outgoing(
+pub(crate) fn fill_outgoing(
     py: Python<'_>,
     arena: &Arena,
     outgoing: &codec::Outgoing<'_>,
@@ -769,7 +769,7 @@ pub(crate) fn fill(
     Err(changed())
 }
 
-fn receive_error(error: &TryRecvError) -> PyErr {
+pub(crate) fn receive_error(error: &TryRecvError) -> PyErr {
     match error {
         TryRecvError::Closed => error::closed(),
         TryRecvError::Register(error) => error::create(error),
@@ -779,7 +779,7 @@ fn receive_error(error: &TryRecvError) -> PyErr {
 
 /// The object in a message that was taken.
 #[inline]
-fn open<'py>(py: Python<'py>, message: &mut Message) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn open<'py>(py: Python<'py>, message: &mut Message) -> PyResult<Bound<'py, PyAny>> {
     if message.blocks.is_empty() {
         return codec::decode_inline(py, message.tag, message.payload());
     }
@@ -788,7 +788,7 @@ fn open<'py>(py: Python<'py>, message: &mut Message) -> PyResult<Bound<'py, PyAn
     decode_blocks(py, &arena, message.tag, message.payload(), blocks)
 }
 
-fn decode_blocks<'py>(
+pub(crate) fn decode_blocks<'py>(
     py: Python<'py>,
     arena: &Arena,
     tag: u16,

@@ -13,6 +13,7 @@ mod enter;
 mod error;
 mod fork;
 mod list;
+mod pipe;
 mod plan;
 mod settings;
 mod statics;
@@ -38,6 +39,8 @@ mod _native {
     use super::fork::{end_with_parent, fork_before, fork_child, fork_parent, note_child};
     #[pymodule_export]
     use super::list::{SharedList, storing};
+    #[pymodule_export]
+    use super::pipe::{_parcel, PipeEnd};
     #[pymodule_export]
     use super::plan::{ChunkPolicy, static_chunks};
     #[pymodule_export]

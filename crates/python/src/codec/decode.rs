@@ -133,6 +133,11 @@ impl Drop for CollectorPause<'_> {
     }
 }
 
+/// Unpickles a stream that has no buffers beside it.
+pub(crate) fn loads<'py>(py: Python<'py>, stream: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    unpickle(py, stream, None)
+}
+
 fn unpickle<'py>(
     py: Python<'py>,
     stream: &Bound<'py, PyAny>,

@@ -15,7 +15,7 @@ use pyo3::types::PyBytes;
 
 use super::exact::{self, Common};
 use super::memory::Memory;
-use super::pickler::{self, Held};
+use super::pickler::{self, Held, Pickled};
 
 /// Bytes of a message that travel in the ring itself.
 pub(crate) const INLINE: usize = breakeven_shm::MAX_INLINE;
@@ -32,6 +32,8 @@ const PACK_FROM: usize = 4;
 const GUESS_FROM: usize = 4096;
 /// Copies of at least so many bytes are made without the interpreter's lock.
 const DETACH_FROM: usize = 256 << 10;
+/// Messages of at least so many bytes go by shared memory and not by the pipe.
+pub(crate) const PIPED_FROM: usize = pickler::OUT_OF_BAND_FROM as usize;
 /// Mutable containers in one message that are remembered to find one that occurs twice.
 const SEEN: usize = 16;
 
@@ -514,9 +516,54 @@ fn place(block: &mut usize, len: usize) -> (BufferRange, Place) {
     (BufferRange { block: 0, offset: offset as u64, len: len as u64 }, Place { block: 0, offset })
 }
 
+/// What a pipe carries for an object.
+pub(crate) enum Piped<'py> {
+    /// A pickle of so many bytes, in pieces, for the pipe itself.
+    Stream(Vec<Held<'py>>, usize),
+    /// A message for shared memory.
+    Blocks(Outgoing<'py>),
+}
+
+/// Pickles an object for a pipe, or lays it out for shared memory if it takes `PIPED_FROM` bytes and more. The payload of
+/// the latter goes into `space`. `guess` as for [`encode`].
+pub(crate) fn piped<'py>(obj: &Bound<'py, PyAny>, space: &mut Space, guess: bool) -> PyResult<Piped<'py>> {
+    if is_long(obj) {
+        let out = encode(obj, space, guess)?;
+        if out.needs_blocks() {
+            return Ok(Piped::Blocks(out));
+        }
+    }
+    let pickled = pickler::pickle(obj)?;
+    if pickled.buffers.is_empty() && pickled.stream_len < PIPED_FROM {
+        return Ok(Piped::Stream(pickled.stream, pickled.stream_len));
+    }
+    Ok(Piped::Blocks(lay_out(pickled, space)?))
+}
+
+/// Whether an object is of an exact type for which there is a shorter way than pickle, and long.
+fn is_long(obj: &Bound<'_, PyAny>) -> bool {
+    let op = obj.as_ptr();
+    // SAFETY: `op` is valid and we are attached; each length is asked for after a check of the type.
+    unsafe {
+        let kind = ffi::Py_TYPE(op);
+        if kind == &raw mut ffi::PyBytes_Type {
+            ffi::Py_SIZE(op) as usize >= PIPED_FROM
+        } else if kind == &raw mut ffi::PyUnicode_Type {
+            ffi::PyUnicode_GetLength(op) as usize >= PIPED_FROM
+        } else if kind == &raw mut ffi::PyList_Type || kind == &raw mut ffi::PyTuple_Type {
+            ffi::Py_SIZE(op) as usize >= GUESS_FROM
+        } else {
+            false
+        }
+    }
+}
+
 /// Lays out a pickle: the stream in the ring if it is short, else in block 0; each long buffer in a block of its own.
 fn pickle<'py>(obj: &Bound<'py, PyAny>, space: &mut Space) -> PyResult<Outgoing<'py>> {
-    let pickled = pickler::pickle(obj)?;
+    lay_out(pickler::pickle(obj)?, space)
+}
+
+fn lay_out<'py>(pickled: Pickled<'py>, space: &mut Space) -> PyResult<Outgoing<'py>> {
     let mut out = Outgoing::new(Kind::Pickle.tag(), 0);
     let head = pickle_header_len(pickled.buffers.len());
     let body = head + pickled.stream_len;

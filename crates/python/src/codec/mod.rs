@@ -18,9 +18,11 @@ mod memory;
 mod pickler;
 mod view;
 
-pub(crate) use decode::{decode, decode_inline, first_token};
-pub(crate) use encode::{FillError, INLINE, Outgoing, ScalarSpace, SmallSpace, Space, encode, raw, scalar, small};
+pub(crate) use decode::{decode, decode_inline, first_token, loads};
+pub(crate) use encode::{
+    FillError, INLINE, Outgoing, PIPED_FROM, Piped, ScalarSpace, SmallSpace, Space, encode, piped, raw, scalar, small,
+};
 pub(crate) use exact::check_interpreter;
 pub(crate) use memory::{Heap, Storage};
-pub(crate) use pickler::{Collector, ReducerTable};
+pub(crate) use pickler::{Collector, Held, ReducerTable};
 pub(crate) use view::BlockView;

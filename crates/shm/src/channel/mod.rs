@@ -34,6 +34,8 @@ pub const MAX_INLINE: usize = 1024;
 pub const MAX_MESSAGE_BLOCKS: usize = 64;
 /// Cells of a channel's first ring; each further ring is twice as large, up to `MOST_CELLS`.
 const FIRST_CELLS: u32 = 512;
+/// The same for a channel that holds few messages: with its header, less than a page.
+const FEW_CELLS: u32 = 32;
 const MOST_CELLS: u32 = 1 << 16;
 
 const _: () = assert!(MOST_CELLS <= ring::MAX_CELLS);
@@ -47,7 +49,9 @@ pub(crate) struct ChannelHeader {
     maxsize: AtomicU32,
     claim_slots: AtomicU32,
     fd_armed: AtomicU32,
-    _pad0: [AtomicU64; 6],
+    /// What the channel's users keep here; see [`Channel::note`].
+    note: AtomicU64,
+    _pad0: [AtomicU64; 5],
     // The senders' lines.
     send_lock: RobustMutex,
     /// Names the ring that senders write to (`end::place_word`), or 0.
@@ -207,6 +211,19 @@ impl Message {
 impl Channel {
     /// Makes a channel in `arena`.
     pub fn create(arena: &Arena, config: ChannelConfig) -> Result<Channel, AllocError> {
+        let mut channel = Channel::create_with(arena, config, FIRST_CELLS)?;
+        let event = memfd::eventfd().map_err(|errno| AllocError::System(errno.raw_os_error()));
+        channel.event = Some(event?); // dropping `channel` on failure ends it properly
+        Ok(channel)
+    }
+
+    /// Makes a channel for few messages at a time that has no event descriptor: whoever reads it learns by other means
+    /// that there is something.
+    pub fn create_quiet(arena: &Arena, config: ChannelConfig) -> Result<Channel, AllocError> {
+        Channel::create_with(arena, config, FEW_CELLS)
+    }
+
+    fn create_with(arena: &Arena, config: ChannelConfig, cells: u32) -> Result<Channel, AllocError> {
         let len = BODY_AT as usize + config.claim_slots as usize * size_of::<AtomicU64>();
         let mut root = arena.alloc(len)?;
         root.as_mut_slice().fill(0);
@@ -220,7 +237,7 @@ impl Channel {
             RobustMutex::init(&raw mut (*raw).recv_lock);
         }
         let header: &ChannelHeader = arena.inner.segment.at(header_at);
-        let ring = Ring::create(arena, root.owner(), FIRST_CELLS, Mark::start(0))?;
+        let ring = Ring::create(arena, root.owner(), cells, Mark::start(0))?;
         header.maxsize.store(config.maxsize, Relaxed);
         header.claim_slots.store(config.claim_slots, Relaxed);
         header.send_ring.store(ring.word(), Relaxed);
@@ -228,10 +245,7 @@ impl Channel {
         header.rings_made.store(1, Relaxed);
         header.state.store(ALIVE, Relaxed);
         let id = root::commit(arena, root, kind::CHANNEL);
-        let event = memfd::eventfd().map_err(|errno| AllocError::System(errno.raw_os_error()));
-        let mut channel = Channel::new(*arena, id, header_at, None);
-        channel.event = Some(event?); // dropping `channel` on failure ends it properly
-        Ok(channel)
+        Ok(Channel::new(*arena, id, header_at, None))
     }
 
     fn new(arena: Arena, id: RootId, header_at: u64, event: Option<OwnedFd>) -> Channel {
@@ -297,11 +311,21 @@ impl Channel {
     /// Never waits but for the lock of the sending end. Returns the message's sequence number.
     #[inline]
     pub fn try_send(&self, tag: u16, payload: &[u8], blocks: &mut Vec<Block>) -> Result<u64, TrySendError> {
+        self.send_within(self.maxsize, tag, payload, blocks)
+    }
+
+    /// As [`try_send`](Self::try_send), even if the channel is full.
+    pub fn send_past_bound(&self, tag: u16, payload: &[u8], blocks: &mut Vec<Block>) -> Result<u64, TrySendError> {
+        self.send_within(0, tag, payload, blocks)
+    }
+
+    #[inline]
+    fn send_within(&self, bound: u32, tag: u16, payload: &[u8], blocks: &mut Vec<Block>) -> Result<u64, TrySendError> {
         let record = Record { tag, payload, blocks };
-        match self.send_record(&record) {
+        match self.send_record(bound, &record) {
             Err(TrySendError::Memory(AllocError::Limit { .. })) => {
                 self.arena.reap();
-                self.send_record(&record)
+                self.send_record(bound, &record)
             }
             outcome => outcome,
         }
@@ -312,7 +336,7 @@ impl Channel {
         })
     }
 
-    fn send_record(&self, record: &Record<'_>) -> Result<u64, TrySendError> {
+    fn send_record(&self, bound: u32, record: &Record<'_>) -> Result<u64, TrySendError> {
         let me = self.enter()?;
         if record.payload.len() > MAX_INLINE || record.blocks.len() > MAX_MESSAGE_BLOCKS {
             return Err(TrySendError::TooLong);
@@ -324,7 +348,7 @@ impl Channel {
             return Err(TrySendError::Closed);
         }
         let sequence = header.sent.load(Relaxed);
-        if self.maxsize > 0 && sequence_distance(header.taken.load(Acquire), sequence) >= u64::from(self.maxsize) {
+        if bound > 0 && sequence_distance(header.taken.load(Acquire), sequence) >= u64::from(bound) {
             return Err(TrySendError::Full);
         }
         let mut ring = self.send_ring().ok_or(TrySendError::Closed)?;
@@ -719,6 +743,17 @@ impl Channel {
     #[inline]
     pub fn is_full(&self) -> bool {
         self.maxsize > 0 && self.len() >= u64::from(self.maxsize)
+    }
+
+    /// A word that every user of the channel sees; 0 at first. It means what they agree on.
+    #[inline]
+    pub fn note(&self) -> u64 {
+        self.header().note.load(Acquire)
+    }
+
+    /// Changes the note in one step.
+    pub fn change_note(&self, change: impl Fn(u64) -> u64) {
+        let _ = self.header().note.fetch_update(AcqRel, Acquire, |note| Some(change(note)));
     }
 
     /// How many messages were ever taken (modulo 2^44).

@@ -8,3 +8,4 @@ pub mod parent;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod robust;
+pub mod stream;
