@@ -128,6 +128,7 @@ class ProcessTransport:
         self._native = _native
         self.memory_errors = (_native.MemoryLimitError,)
         self.put = self.tasks.put
+        self.sequence = _native.Slice
         self.taken = self.tasks.taken
         self._get_many = self.results.get_many
         self._pidfds: dict[Worker, int] = {}
@@ -376,6 +377,11 @@ class ThreadTransport:
     @staticmethod
     def read(message):
         return message
+
+    @staticmethod
+    def sequence(items):
+        """The items of a map, in the form that is cheap to send in parts."""
+        return items
 
     def count(self, tasks):
         """Threads' tasks are not counted: they send no messages either."""

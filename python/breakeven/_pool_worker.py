@@ -268,7 +268,8 @@ class _ProcessPort:
         self._memory_error = _native.MemoryLimitError
         self.idle_others = self._tasks.empty
         self._tasks.set_claim_slot(setup.slot)
-        self._get = self._tasks.get
+        self._get = self._tasks.get_lazily
+        self.lazy = _native.Items
         self._claim = self._tasks.claim
         self.interrupts = _Interrupts()
 
@@ -316,11 +317,13 @@ class _ProcessPort:
             self._next_peak = now + 0.05
             self.words[self.row + 1] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    def _put(self, message):
+    def _put(self, message, put=None):
+        if put is None:
+            put = self._results.put
         patience = time.monotonic() + MEMORY_PATIENCE
         while True:
             try:
-                return self._results.put(message)
+                return put(message)
             except self._memory_error:
                 # Others' results may still be waiting for the parent: there will be room when it has read them.
                 if time.monotonic() > patience or not self.lifeline.held():
@@ -330,13 +333,14 @@ class _ProcessPort:
     def one(self, seq, value):
         """Send the result of a call or of a single chunk."""
         try:
-            kind = type(value)
-            if kind in ATOMS or ((kind is list or kind is tuple) and _atoms(map(type, value))):
-                self._put((ONE, seq, value))
-            else:
-                buffers = []
-                data = dumps(value, buffers)
-                self._put((SEALED, seq, data, buffers or None))
+            if self._put((ONE, seq, value), self._results.put_plain) is None:
+                kind = type(value)
+                if kind in ATOMS or ((kind is list or kind is tuple) and _atoms(map(type, value))):
+                    self._put((ONE, seq, value))
+                else:
+                    buffers = []
+                    data = dumps(value, buffers)
+                    self._put((SEALED, seq, data, buffers or None))
         except BaseException as error:
             self._put((FAILED, seq, self.pack(self.encoding_error(error, value), trace=self._as_is)))
 
@@ -428,6 +432,9 @@ def _run(port, seq, message):
     keys = (start >> 7 & 15) + 1
     if kind == BATCH:
         star, sealed, size = start >> 4 & 3, start >> 6 & 1, start >> 11
+        if type(message[keys]) is port.lazy:
+            # Chunks are looked up by their place.
+            message = (*message[:keys], list(message[keys]))
         return _run_batch(port, seq, message[1:keys], stateless, star, sealed, size, message[keys])
     port.begin(seq, 1)
     try:
@@ -633,6 +640,7 @@ class ThreadPort:
     journal = None
     journal_size = 0
     apart = False
+    lazy = None
 
     def __init__(self, tasks, results, as_is=False):
         self._tasks = tasks

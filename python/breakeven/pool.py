@@ -207,15 +207,15 @@ class Pool:
 
     def _map_async(self, func, iterable, star, chunksize, callback=None, error_callback=None, waits=False):
         self._check_running()
+        engine = self._engine
         if type(iterable) is list:
             # A caller who does not wait may change the list before everything has been sent.
-            source: Any = iterable if waits else iterable.copy()
+            source: Any = engine.transport.sequence(iterable if waits else iterable.copy())
         elif type(iterable) is tuple or type(iterable) is range:
             source = iterable
         else:
-            source = list(iterable)
+            source = engine.transport.sequence(list(iterable))
         result = MapResult(self, callback, error_callback)
-        engine = self._engine
         count = len(source)
         if not count:
             result._value = []

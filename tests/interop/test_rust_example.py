@@ -59,6 +59,9 @@ CASES = [
     (list(range(50)), list(range(0, 100, 2))),
     (list(range(100_000)), list(range(0, 200_000, 2))),
     ([0.5] * 10_000, [1.0] * 10_000),
+    ([True, None, False] * 2000, [True, None, False] * 2000),
+    ([[i, i + 1] for i in range(3000)], [[2 * i, 2 * i + 2] for i in range(3000)]),
+    ([f"text {i}" for i in range(3000)], [f"TEXT {i}" for i in range(3000)]),
 ]
 
 

@@ -1,5 +1,6 @@
 """What the tests let workers do. A module of its own, so that workers of every start method can import it."""
 
+import copy
 import os
 import signal
 import sys
@@ -17,6 +18,19 @@ def square(x):
 
 def add(a, b=0):
     return a + b
+
+
+def append_and_count(values):
+    values.append(0)
+    return len(values)
+
+
+def copied(value, _):
+    return copy.deepcopy(value)
+
+
+def kinds(*args, more=None):
+    return [type(arg).__name__ for arg in args] + ([] if more is None else [type(more).__name__])
 
 
 def identity(x):

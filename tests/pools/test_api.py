@@ -593,3 +593,49 @@ def test_pool_behind_a_manager():
         assert pool.apply_async(tasks.square, (4,)).get(60) == 16
         assert list(pool.imap(tasks.square, range(5))) == [0, 1, 4, 9, 16]
         pool.terminate()
+
+
+class TestManySmallLists:
+    """They travel as columns, and a worker makes them while it goes through them."""
+
+    LISTS = [[i, i + 1, -i][: i % 4] for i in range(5000)]
+
+    @pytest.mark.parametrize("chunksize", [None, 1, 7, 1000])
+    def test_map(self, pool, chunksize):
+        assert pool.map(sum, self.LISTS, chunksize) == list(map(sum, self.LISTS))
+        assert pool.map_async(sum, self.LISTS, chunksize).get() == list(map(sum, self.LISTS))
+
+    def test_starmap(self, pool):
+        pairs = [(i, i % 7) for i in range(5000)]
+        assert pool.starmap(tasks.add, pairs) == [a + b for a, b in pairs]
+
+    def test_imap(self, pool):
+        assert list(pool.imap(sum, self.LISTS, 100)) == list(map(sum, self.LISTS))
+
+    def test_each_call_has_a_list_of_its_own(self, forked):
+        lists = [[i] for i in range(5000)]
+        assert forked.map(tasks.append_and_count, lists) == [2] * 5000
+        assert forked.map(tasks.append_and_count, lists, 100) == [2] * 5000
+        assert lists == [[i] for i in range(5000)]
+
+    def test_one_list_many_times_is_one_in_its_chunk(self, forked):
+        shared = [1]
+        counts = forked.map(tasks.append_and_count, [shared] * 1000, chunksize=1000)
+        assert counts == list(range(2, 1002))
+        assert shared == [1]
+
+    @pytest.mark.parametrize(
+        "result", [[1, 2], (1.5,), "text", b"bytes", None, True, [], {"a": [1]}, [[1], [2]], {1}], ids=repr
+    )
+    def test_results_of_every_kind(self, forked, result):
+        results = forked.map(functools.partial(tasks.copied, result), range(1000))
+        assert results == [result] * 1000
+        if type(result) in (list, dict, set):
+            assert len(set(map(id, results))) == 1000
+
+    def test_a_call_gets_lists_and_nothing_else(self, forked):
+        numbers, lists = list(range(5000)), [[i] for i in range(5000)]
+        assert forked.apply(tasks.kinds, (numbers, lists)) == ["list", "list"]
+        assert forked.apply(tasks.kinds, (numbers,), {"more": lists}) == ["list", "list"]
+        assert forked.map(tasks.kinds, [numbers, lists]) == [["list"], ["list"]]
+        assert forked.map(tasks.kinds, [numbers] * 600) == [["list"]] * 600

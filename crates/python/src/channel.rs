@@ -97,6 +97,32 @@ impl Channel {
         }
     }
 
+    /// As `put`, but only of an object that needs no pickle; returns None, and puts nothing, if it is another. What is put
+    /// so runs no code of the user's when it is taken, and shares no object with anything else.
+    #[pyo3(signature = (obj, block=true, timeout=None))]
+    fn put_plain(
+        &self,
+        py: Python<'_>,
+        obj: &Bound<'_, PyAny>,
+        block: bool,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<u64>> {
+        let mut small: SmallSpace = [0; 128];
+        if let Some(len) = codec::small(obj, &mut small) {
+            return self.put_value(py, &small[..len], block, timeout).map(Some);
+        }
+        let deadline = Deadline::new(block, timeout)?;
+        let channel = self.enter()?;
+        let mut space: Space = [0; INLINE];
+        let wait = WaitForMemory { channel: self, inside: &channel, deadline };
+        match fill_as(Form::Value, py, &channel.arena(), obj, &mut space, Some(&wait))?? {
+            None => Ok(None),
+            Some((tag, payload, blocks)) => {
+                self.send_payload(py, &channel, tag, &space[..payload], blocks, deadline).map(Some)
+            }
+        }
+    }
+
     /// As `put`, but returns nothing, and gives an object that cannot be encoded to the error hook, if there is one.
     #[pyo3(signature = (obj, block=true, timeout=None))]
     fn send(
@@ -137,6 +163,20 @@ impl Channel {
         let mut message = Message::new();
         self.receive(py, &mut message, block, timeout)?;
         open(py, &mut message)
+    }
+
+    /// As `get`, but where a tuple was sent with a long `Slice` of numbers or short sequences in it, `Items` comes in its
+    /// place: an iterable that makes them in small parts, so that one who goes through it once needs no memory for all.
+    #[pyo3(signature = (block=true, timeout=None))]
+    fn get_lazily<'py>(
+        &self,
+        py: Python<'py>,
+        block: bool,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let mut message = Message::new();
+        self.receive(py, &mut message, block, timeout)?;
+        open_as(py, &mut message, codec::decode_lazily)
     }
 
     /// Puts each of `items`. Returns how many there were. Raises what `put` raises; the exception's attribute `put` then
@@ -223,7 +263,7 @@ impl Channel {
                 let object = if blocks.is_empty() {
                     codec::decode_inline(py, tag, payload)
                 } else {
-                    decode_blocks(py, &channel.arena(), tag, payload, blocks)
+                    decode_blocks(py, &channel.arena(), tag, payload, blocks, codec::decode)
                 };
                 match object {
                     Ok(object) => list.append(object)?,
@@ -742,28 +782,61 @@ pub(crate) fn fill_outgoing(
 /// Encodes an object into `space` and blocks of `arena`: tag, length of the payload, blocks. With `wait`, waits for room
 /// in the channel before any block is taken. The outer error is about memory or the channel, the inner one about the
 /// object.
-#[expect(clippy::type_complexity, reason = "an error of two kinds around three values, taken apart by both callers")]
 pub(crate) fn fill(
     py: Python<'_>,
     arena: &Arena,
     obj: &Bound<'_, PyAny>,
     space: &mut Space,
     wait: Option<&WaitForMemory<'_>>,
-) -> PyResult<Result<(u16, usize, Vec<Block>), PyErr>> {
+) -> PyResult<Result<Filled, PyErr>> {
+    match fill_as(Form::Any, py, arena, obj, space, wait)? {
+        Ok(Some(filled)) => Ok(Ok(filled)),
+        Ok(None) => Err(changed()), // not for this form
+        Err(unencodable) => Ok(Err(unencodable)),
+    }
+}
+
+/// A message but for its payload: tag, length of the payload, blocks.
+pub(crate) type Filled = (u16, usize, Vec<Block>);
+
+/// Which objects to encode.
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    /// All.
+    Any,
+    /// Those that need no pickle.
+    Value,
+}
+
+/// As [`fill`]; the inner `None` says that the form does not take the object.
+fn fill_as(
+    form: Form,
+    py: Python<'_>,
+    arena: &Arena,
+    obj: &Bound<'_, PyAny>,
+    space: &mut Space,
+    wait: Option<&WaitForMemory<'_>>,
+) -> PyResult<Result<Option<Filled>, PyErr>> {
     // The guess may be wrong; and a list may be changed by another thread between being looked at and being copied.
     for attempt in 0..10 {
-        let outgoing = match codec::encode(obj, space, attempt == 0) {
-            Ok(outgoing) => outgoing,
+        let guess = attempt == 0;
+        let encoded = match form {
+            Form::Any => codec::encode(obj, space, guess).map(Some),
+            Form::Value => codec::encode_value(obj, space, guess),
+        };
+        let outgoing = match encoded {
+            Ok(Some(outgoing)) => outgoing,
+            Ok(None) => return Ok(Ok(None)),
             Err(unencodable) => return Ok(Err(unencodable)),
         };
         if !outgoing.needs_blocks() {
-            return Ok(Ok((outgoing.tag, outgoing.payload, Vec::new())));
+            return Ok(Ok(Some((outgoing.tag, outgoing.payload, Vec::new()))));
         }
         if let Some(wait) = wait {
             wait.channel.wait_for_room(py, wait.inside, wait.deadline)?;
         }
         if let Some(blocks) = fill_outgoing(py, arena, &outgoing, wait)? {
-            return Ok(Ok((outgoing.tag, outgoing.payload, blocks)));
+            return Ok(Ok(Some((outgoing.tag, outgoing.payload, blocks))));
         }
     }
     Err(changed())
@@ -780,12 +853,19 @@ pub(crate) fn receive_error(error: &TryRecvError) -> PyErr {
 /// The object in a message that was taken.
 #[inline]
 pub(crate) fn open<'py>(py: Python<'py>, message: &mut Message) -> PyResult<Bound<'py, PyAny>> {
+    open_as(py, message, codec::decode)
+}
+
+type Decode<'py> = fn(Python<'py>, u16, &[u8], Vec<Storage>) -> PyResult<Bound<'py, PyAny>>;
+
+#[inline]
+fn open_as<'py>(py: Python<'py>, message: &mut Message, decode: Decode<'py>) -> PyResult<Bound<'py, PyAny>> {
     if message.blocks.is_empty() {
         return codec::decode_inline(py, message.tag, message.payload());
     }
     let blocks = core::mem::take(&mut message.blocks);
     let arena = blocks[0].arena();
-    decode_blocks(py, &arena, message.tag, message.payload(), blocks)
+    decode_blocks(py, &arena, message.tag, message.payload(), blocks, decode)
 }
 
 pub(crate) fn decode_blocks<'py>(
@@ -794,6 +874,7 @@ pub(crate) fn decode_blocks<'py>(
     tag: u16,
     payload: &[u8],
     blocks: Vec<Block>,
+    decode: Decode<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let viewed: usize = blocks.iter().map(Block::len).sum();
     if !blocks.iter().all(Block::is_populated) {
@@ -802,5 +883,5 @@ pub(crate) fn decode_blocks<'py>(
         if viewed >= POPULATE_DETACHED_FROM { py.detach(populate) } else { populate() }
     }
     arena.count(Counter::BytesViewed, viewed as u64);
-    codec::decode(py, tag, payload, blocks.into_iter().map(Storage::Arena).collect())
+    decode(py, tag, payload, blocks.into_iter().map(Storage::Arena).collect())
 }

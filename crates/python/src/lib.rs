@@ -32,7 +32,7 @@ mod _native {
     #[pymodule_export]
     use super::channel::Channel;
     #[pymodule_export]
-    use super::codec::{BlockView, Collector, ReducerTable};
+    use super::codec::{BlockView, Collector, Items, ReducerTable, Slice};
     #[pymodule_export]
     use super::debug::{_decode, _encode};
     #[pymodule_export]

@@ -516,7 +516,7 @@ fn raw_len(message: &Message) -> u64 {
 fn open_detached<'py>(py: Python<'py>, message: &mut Message) -> PyResult<Bound<'py, PyAny>> {
     let blocks = core::mem::take(&mut message.blocks);
     match blocks.first().map(Block::arena) {
-        Some(arena) => decode_blocks(py, &arena, message.tag, message.payload(), blocks),
+        Some(arena) => decode_blocks(py, &arena, message.tag, message.payload(), blocks, codec::decode),
         None => open(py, message),
     }
 }

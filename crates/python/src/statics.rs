@@ -16,6 +16,8 @@ pub(crate) struct Statics {
     pub(crate) stale_blob: Py<PyAny>,
     pub(crate) corrupt_message: Py<PyAny>,
     pub(crate) range: Py<PyAny>,
+    /// `itertools.chain.from_iterable`
+    pub(crate) chain: Py<PyAny>,
     pub(crate) pickle_loads: Py<PyAny>,
     pub(crate) pickling_error: Py<PyAny>,
     /// Pairs of pickler and collector that are not in use. A list, because its `pop` and `append` are atomic.
@@ -48,6 +50,7 @@ pub(crate) fn initialise(py: Python<'_>) -> PyResult<()> {
         stale_blob: errors.getattr("StaleBlob")?.unbind(),
         corrupt_message: errors.getattr("CorruptMessage")?.unbind(),
         range: py.import("builtins")?.getattr("range")?.unbind(),
+        chain: py.import("itertools")?.getattr("chain")?.getattr("from_iterable")?.unbind(),
         pickle_loads: pickle.getattr("loads")?.unbind(),
         pickling_error: pickle.getattr("PicklingError")?.unbind(),
         picklers: PyList::empty(py).unbind(),

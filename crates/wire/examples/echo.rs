@@ -12,8 +12,8 @@
 
 use breakeven_shm::{Arena, Block, Channel, MAX_INLINE, Message, RootId, Ticket, TryRecvError, Wait};
 use breakeven_wire::{
-    BufferRange, Element, ElementKind, Kind, Message as Wire, Packed, PackedItems, Reader, Token, Width, WireError,
-    Writer,
+    BufferRange, Element, ElementKind, Kind, Message as Wire, Packed, PackedItems, Reader, RowKind, Rows, Token, Width,
+    WireError, Writer,
 };
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::Duration;
@@ -118,7 +118,29 @@ impl Reply<'_> {
             Token::Str(text) => return Ok(writer.str(&text.to_uppercase())?),
             Token::Bytes(bytes) => return Ok(writer.bytes(&bytes.to_ascii_uppercase())?),
             Token::Range(start, stop, step) => return Ok(writer.range(start, stop, step)?),
-            Token::Packed(packed, items) => return self.packed(packed, items, writer),
+            Token::Packed(packed, items) => {
+                let (element, bytes) = doubled(packed.element, items);
+                let packed = Packed { element, ..packed };
+                match writer.packed(packed) {
+                    Ok(place) => place.copy_from_slice(&bytes),
+                    Err(WireError::DoesNotFit) => writer.packed_far(packed, self.far(&bytes)?)?,
+                    Err(error) => return Err(error.into()),
+                }
+                return Ok(());
+            }
+            Token::Rows(rows, lengths, elements) => {
+                let (element, bytes) = match rows.row {
+                    RowKind::Items(_) => doubled(rows.element, elements),
+                    RowKind::Str | RowKind::Bytes => (rows.element, elements.bytes().to_ascii_uppercase()),
+                };
+                let (rows, columns) = (Rows { element, ..rows }, [lengths.bytes(), &bytes].concat());
+                match writer.rows(rows) {
+                    Ok(place) => place.copy_from_slice(&columns),
+                    Err(WireError::DoesNotFit) => writer.rows_far(rows, self.far(&columns)?)?,
+                    Err(error) => return Err(error.into()),
+                }
+                return Ok(());
+            }
         };
         reader.enter()?;
         for _ in 0..items {
@@ -129,36 +151,30 @@ impl Reply<'_> {
         Ok(())
     }
 
-    /// Numbers, back to back: in the ring if they fit there, else in a block of their own.
-    fn packed(&mut self, packed: Packed, items: PackedItems<'_>, writer: &mut Writer<'_>) -> Result<(), Failure> {
-        let element = match packed.element {
-            ElementKind::Float => ElementKind::Float,
-            ElementKind::Int(_) => ElementKind::Int(Width::W8),
-        };
-        let packed = Packed { element, ..packed };
-        let doubled: Vec<[u8; 8]> = match items {
-            PackedItems::I8(items) => items.iter().map(|&item| twice(item)).collect(),
-            PackedItems::I16(items) => items.iter().map(|&item| twice(item)).collect(),
-            PackedItems::I32(items) => items.iter().map(|&item| twice(item)).collect(),
-            PackedItems::I64(items) => items.iter().map(|&item| twice(item)).collect(),
-            PackedItems::F64(items) => {
-                items.iter().map(|&item| (2.0 * f64::from_le_bytes(item)).to_le_bytes()).collect()
-            }
-        };
-        match writer.packed(packed) {
-            Ok(place) => place.copy_from_slice(doubled.as_flattened()),
-            Err(WireError::DoesNotFit) => {
-                let bytes = doubled.as_flattened();
-                let mut block = self.arena.alloc(bytes.len())?;
-                block.as_mut_slice().copy_from_slice(bytes);
-                let range = BufferRange { block: self.blocks.len() as u32, offset: 0, len: bytes.len() as u64 };
-                self.blocks.push(block);
-                writer.packed_far(packed, range)?;
-            }
-            Err(error) => return Err(error.into()),
-        }
-        Ok(())
+    /// A block of its own for what does not fit into the ring.
+    fn far(&mut self, bytes: &[u8]) -> Result<BufferRange, Failure> {
+        let mut block = self.arena.alloc(bytes.len())?;
+        block.as_mut_slice().copy_from_slice(bytes);
+        self.blocks.push(block);
+        Ok(BufferRange { block: self.blocks.len() as u32 - 1, offset: 0, len: bytes.len() as u64 })
     }
+}
+
+/// Numbers times two, back to back, and what they are now. Truth values stay.
+fn doubled(element: ElementKind, items: PackedItems<'_>) -> (ElementKind, Vec<u8>) {
+    let doubled: Vec<[u8; 8]> = match items {
+        PackedItems::I8(items) => items.iter().map(|&item| twice(item)).collect(),
+        PackedItems::I16(items) => items.iter().map(|&item| twice(item)).collect(),
+        PackedItems::I32(items) => items.iter().map(|&item| twice(item)).collect(),
+        PackedItems::I64(items) => items.iter().map(|&item| twice(item)).collect(),
+        PackedItems::F64(items) => items.iter().map(|&item| (2.0 * f64::from_le_bytes(item)).to_le_bytes()).collect(),
+        PackedItems::Flags(flags) => return (element, flags.to_vec()),
+    };
+    let element = match element {
+        ElementKind::Int(_) => ElementKind::Int(Width::W8),
+        other => other,
+    };
+    (element, doubled.into_flattened())
 }
 
 fn twice(item: impl Element) -> [u8; 8] {

@@ -27,14 +27,16 @@ mod error;
 mod message;
 mod packed;
 mod range;
+mod rows;
 mod value;
 
 pub use error::WireError;
 pub use message::{
     Blocks, Body, Kind, Message, PickleMessage, SPILLED, pickle_header, pickle_header_len, spilled_payload,
 };
-pub use packed::{Element, ElementKind, Packed, PackedItems, Sequence, Width};
+pub use packed::{Element, ElementKind, Packed, PackedItems, Sequence, Width, flag_from_byte, flag_to_byte};
 pub use range::BufferRange;
+pub use rows::{LengthWidth, RowKind, RowLengths, Rows};
 pub use value::{MAX_DEPTH, Reader, Token, Writer};
 
 /// Offsets of separate pieces inside one block are multiples of this, so that any element type is aligned.

@@ -1,8 +1,12 @@
 //! Homogeneous sequences of numbers: `count` elements of one width, back to back.
 //!
 //! ```text
-//! u8 element (0 signed int, 1 float) · u8 width in bytes · u8 container (0 list, 1 tuple) · u8 zero · u32 zero · u64 count
+//! u8 element (0 signed int, 1 float, 2 flag) · u8 width in bytes · u8 container (0 list, 1 tuple) · u8 lazy · u32 zero
+//! u64 count
 //! ```
+//!
+//! `lazy` (0 or 1): the receiver may make the items one after another, while it goes through them.
+//! A flag is None (0), False (1) or True (2).
 //!
 //! The 16 bytes of header stand in the value; the elements stand in a block, or directly behind the header.
 
@@ -16,6 +20,23 @@ pub enum Sequence {
     List,
     /// A tuple.
     Tuple,
+}
+
+impl Sequence {
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::List => 0,
+            Self::Tuple => 1,
+        }
+    }
+
+    pub(crate) const fn from_code(code: u8) -> Result<Self, WireError> {
+        match code {
+            0 => Ok(Self::List),
+            1 => Ok(Self::Tuple),
+            _ => Err(WireError::BadPacked),
+        }
+    }
 }
 
 /// Width of a packed integer. The narrowest one that holds every element is used.
@@ -65,15 +86,41 @@ pub enum ElementKind {
     Int(Width),
     /// IEEE 754 double precision.
     Float,
+    /// None, False or True.
+    Flag,
 }
 
 impl ElementKind {
+    /// Elements that are bytes.
+    pub const BYTE: Self = Self::Int(Width::W1);
+
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Int(_) => 0,
+            Self::Float => 1,
+            Self::Flag => 2,
+        }
+    }
+
+    pub(crate) const fn from_codes(element: u8, width: u8) -> Result<Self, WireError> {
+        Ok(match (element, width) {
+            (0, 1) => Self::Int(Width::W1),
+            (0, 2) => Self::Int(Width::W2),
+            (0, 4) => Self::Int(Width::W4),
+            (0, 8) => Self::Int(Width::W8),
+            (1, 8) => Self::Float,
+            (2, 1) => Self::Flag,
+            _ => return Err(WireError::BadPacked),
+        })
+    }
+
     /// Bytes of one element.
     #[must_use]
     pub const fn bytes(self) -> usize {
         match self {
             Self::Int(width) => width.bytes(),
             Self::Float => 8,
+            Self::Flag => 1,
         }
     }
 }
@@ -87,6 +134,17 @@ pub struct Packed {
     pub sequence: Sequence,
     /// Number of elements.
     pub count: u64,
+    /// Whether the receiver may make the items while it goes through them.
+    pub lazy: bool,
+}
+
+/// A byte that is 0 or 1.
+pub(crate) fn read_flag(byte: u8) -> Result<bool, WireError> {
+    match byte {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(WireError::BadPacked),
+    }
 }
 
 impl Packed {
@@ -103,33 +161,22 @@ impl Packed {
     #[must_use]
     pub fn to_bytes(self) -> [u8; Self::SIZE] {
         let mut out = [0; Self::SIZE];
-        out[0] = matches!(self.element, ElementKind::Float).into();
+        out[0] = self.element.code();
         out[1] = self.element.bytes() as u8;
-        out[2] = matches!(self.sequence, Sequence::Tuple).into();
+        out[2] = self.sequence.code();
+        out[3] = self.lazy.into();
         out[8..].copy_from_slice(&self.count.to_le_bytes());
         out
     }
 
     pub(crate) fn read(cursor: &mut Cursor<'_>) -> Result<Self, WireError> {
-        let (element, width, container) = (cursor.u8()?, cursor.u8()?, cursor.u8()?);
-        let reserved = (cursor.u8()?, cursor.u32()?);
-        let element = match (element, width) {
-            (0, 1) => ElementKind::Int(Width::W1),
-            (0, 2) => ElementKind::Int(Width::W2),
-            (0, 4) => ElementKind::Int(Width::W4),
-            (0, 8) => ElementKind::Int(Width::W8),
-            (1, 8) => ElementKind::Float,
-            _ => return Err(WireError::BadPacked),
-        };
-        let sequence = match container {
-            0 => Sequence::List,
-            1 => Sequence::Tuple,
-            _ => return Err(WireError::BadPacked),
-        };
-        if reserved != (0, 0) {
+        let element = ElementKind::from_codes(cursor.u8()?, cursor.u8()?)?;
+        let sequence = Sequence::from_code(cursor.u8()?)?;
+        let lazy = read_flag(cursor.u8()?)?;
+        if cursor.u32()? != 0 {
             return Err(WireError::BadPacked);
         }
-        Ok(Self { element, sequence, count: cursor.u64()? })
+        Ok(Self { element, sequence, count: cursor.u64()?, lazy })
     }
 
     /// Joins the header with its elements; an error unless `data` is exactly as long as the header says.
@@ -144,6 +191,7 @@ impl Packed {
             ElementKind::Int(Width::W4) => PackedItems::I32(data.as_chunks().0),
             ElementKind::Int(Width::W8) => PackedItems::I64(data.as_chunks().0),
             ElementKind::Float => PackedItems::F64(data.as_chunks().0),
+            ElementKind::Flag => PackedItems::Flags(data),
         })
     }
 }
@@ -161,14 +209,44 @@ pub enum PackedItems<'a> {
     I64(&'a [[u8; 8]]),
     /// Doubles.
     F64(&'a [[u8; 8]]),
+    /// None, False and True; other bytes are damage.
+    Flags(&'a [u8]),
 }
 
-impl PackedItems<'_> {
+impl<'a> PackedItems<'a> {
+    /// Those from `start` on, at most `most`.
+    #[must_use]
+    pub fn part(&self, start: usize, most: usize) -> PackedItems<'a> {
+        fn cut<T>(items: &[T], start: usize, most: usize) -> &[T] {
+            let rest = items.get(start..).unwrap_or_default();
+            rest.get(..most).unwrap_or(rest)
+        }
+        match *self {
+            Self::I8(items) => PackedItems::I8(cut(items, start, most)),
+            Self::I16(items) => PackedItems::I16(cut(items, start, most)),
+            Self::I32(items) => PackedItems::I32(cut(items, start, most)),
+            Self::I64(items) => PackedItems::I64(cut(items, start, most)),
+            Self::F64(items) => PackedItems::F64(cut(items, start, most)),
+            Self::Flags(items) => PackedItems::Flags(cut(items, start, most)),
+        }
+    }
+
+    /// The bytes that they are made of.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        match *self {
+            Self::I8(items) | Self::Flags(items) => items,
+            Self::I16(items) => items.as_flattened(),
+            Self::I32(items) => items.as_flattened(),
+            Self::I64(items) | Self::F64(items) => items.as_flattened(),
+        }
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
-            Self::I8(items) => items.len(),
+            Self::I8(items) | Self::Flags(items) => items.len(),
             Self::I16(items) => items.len(),
             Self::I32(items) => items.len(),
             Self::I64(items) | Self::F64(items) => items.len(),
@@ -179,6 +257,26 @@ impl PackedItems<'_> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// One packed None (in the form `None`) or truth value.
+pub fn flag_to_byte(flag: Option<bool>) -> u8 {
+    match flag {
+        None => 0,
+        Some(false) => 1,
+        Some(true) => 2,
+    }
+}
+
+/// The other way round.
+#[inline]
+pub fn flag_from_byte(byte: u8) -> Result<Option<bool>, WireError> {
+    match byte {
+        0 => Ok(None),
+        1 => Ok(Some(false)),
+        2 => Ok(Some(true)),
+        _ => Err(WireError::BadPacked),
     }
 }
 

@@ -9,10 +9,11 @@
 //! 0c range  i64 start, stop, step
 //! 0d packed header, elements          0e packed  header, range in a block
 //! 0f str    range in a block          10 bytes  range in a block
+//! 11 rows header, columns             12 rows  header, range in a block
 //! ```
 
 use crate::cursor::Cursor;
-use crate::{Blocks, BufferRange, Packed, PackedItems, WireError};
+use crate::{Blocks, BufferRange, Packed, PackedItems, RowLengths, Rows, WireError};
 
 /// How deeply containers may be nested in a value. What is deeper travels as a pickle.
 pub const MAX_DEPTH: u32 = 16;
@@ -35,6 +36,8 @@ mod code {
     pub(super) const PACKED_FAR: u8 = 0x0e;
     pub(super) const STR_FAR: u8 = 0x0f;
     pub(super) const BYTES_FAR: u8 = 0x10;
+    pub(super) const ROWS: u8 = 0x11;
+    pub(super) const ROWS_FAR: u8 = 0x12;
 }
 
 /// Writes a value into space of fixed size. Each method fails with [`WireError::DoesNotFit`] if the space is used up;
@@ -178,7 +181,7 @@ impl<'a> Writer<'a> {
     pub fn packed(&mut self, packed: Packed) -> Result<&mut [u8], WireError> {
         let data = packed.data_len().and_then(|n| usize::try_from(n).ok()).ok_or(WireError::DoesNotFit)?;
         // Checked before the header is written, since it is the usual reason to place the elements in a block instead.
-        if self.left() < 1 + Packed::SIZE + data {
+        if self.left() < (1 + Packed::SIZE).saturating_add(data) {
             return Err(WireError::DoesNotFit);
         }
         self.coded(code::PACKED, packed.to_bytes())?;
@@ -188,6 +191,23 @@ impl<'a> Writer<'a> {
     /// A packed sequence whose elements are in a block.
     pub fn packed_far(&mut self, packed: Packed, range: BufferRange) -> Result<(), WireError> {
         self.coded(code::PACKED_FAR, packed.to_bytes())?;
+        self.claim(BufferRange::SIZE)?.copy_from_slice(&range.to_bytes());
+        Ok(())
+    }
+
+    /// Rows whose columns are written by the caller into the space that comes back.
+    pub fn rows(&mut self, rows: Rows) -> Result<&mut [u8], WireError> {
+        let data = rows.data_len().and_then(|n| usize::try_from(n).ok()).ok_or(WireError::DoesNotFit)?;
+        if self.left() < (1 + Rows::SIZE).saturating_add(data) {
+            return Err(WireError::DoesNotFit);
+        }
+        self.coded(code::ROWS, rows.to_bytes())?;
+        self.claim(data)
+    }
+
+    /// Rows whose columns are in a block.
+    pub fn rows_far(&mut self, rows: Rows, range: BufferRange) -> Result<(), WireError> {
+        self.coded(code::ROWS_FAR, rows.to_bytes())?;
         self.claim(BufferRange::SIZE)?.copy_from_slice(&range.to_bytes());
         Ok(())
     }
@@ -230,6 +250,8 @@ pub enum Token<'a> {
     Range(i64, i64, i64),
     /// Numbers that become a list or a tuple.
     Packed(Packed, PackedItems<'a>),
+    /// Short sequences or texts that become a list or a tuple.
+    Rows(Rows, RowLengths<'a>, PackedItems<'a>),
 }
 
 /// Reads a value token by token.
@@ -339,6 +361,19 @@ impl<'a, B: Blocks + ?Sized> Reader<'a, B> {
             code::PACKED_FAR => {
                 let packed = Packed::read(&mut self.cursor)?;
                 Token::Packed(packed, packed.items(self.far()?)?)
+            }
+            code::ROWS => {
+                let rows = Rows::read(&mut self.cursor)?;
+                let len = rows.data_len().ok_or(WireError::BadPacked)?;
+                let left = self.cursor.left();
+                let len = usize::try_from(len).map_err(|_| WireError::Truncated { needed: len, left: left as u64 })?;
+                let (lengths, elements) = rows.columns(self.cursor.take(len)?)?;
+                Token::Rows(rows, lengths, elements)
+            }
+            code::ROWS_FAR => {
+                let rows = Rows::read(&mut self.cursor)?;
+                let (lengths, elements) = rows.columns(self.far()?)?;
+                Token::Rows(rows, lengths, elements)
             }
             code::STR_FAR => Token::Str(core::str::from_utf8(self.far()?).map_err(|_| WireError::NotUtf8)?),
             code::BYTES_FAR => Token::Bytes(self.far()?),

@@ -1,8 +1,9 @@
 //! What is written is what is read, and nothing that is read can do harm.
 
 use breakeven_wire::{
-    Body, BufferRange, Element, ElementKind, Kind, MAX_DEPTH, Message, Packed, PackedItems, Reader, SPILLED, Sequence,
-    Token, Width, WireError, Writer, pickle_header, pickle_header_len, spilled_payload,
+    Body, BufferRange, Element, ElementKind, Kind, LengthWidth, MAX_DEPTH, Message, Packed, PackedItems, Reader,
+    RowKind, RowLengths, Rows, SPILLED, Sequence, Token, Width, WireError, Writer, flag_from_byte, flag_to_byte,
+    pickle_header, pickle_header_len, spilled_payload,
 };
 use proptest::prelude::*;
 
@@ -22,6 +23,11 @@ enum Tree {
     Range(i64, i64, i64),
     Ints(bool, Vec<i64>),
     Floats(bool, Vec<u64>),
+    Flags(bool, Vec<Option<bool>>),
+    /// Container of the rows, bytes of each.
+    Texts(bool, Vec<Vec<u8>>),
+    /// Container of the rows, container of each, ints of each.
+    Rows(bool, bool, Vec<Vec<i64>>),
 }
 
 fn sequence(tuple: bool) -> Sequence {
@@ -33,6 +39,29 @@ fn put<E: Element + AsRef<[u8]>>(space: &mut [u8], values: &[i64]) {
     for (slot, &value) in space.chunks_exact_mut(size.max(1)).zip(values) {
         slot.copy_from_slice(E::narrow(value).expect("the width was chosen for it").as_ref());
     }
+}
+
+fn row_header(tuple: bool, row: RowKind, element: ElementKind, lengths: &[usize]) -> Rows {
+    let elements = lengths.iter().sum::<usize>();
+    let uniform = elements > 0 && lengths.iter().all(|&len| len == lengths[0]);
+    let longest = lengths.iter().max().map_or(0, |&len| len as u32);
+    let length = if uniform { LengthWidth::Uniform } else { LengthWidth::for_longest(longest) };
+    let rows = lengths.len() as u64;
+    Rows { element, row, sequence: sequence(tuple), length, rows, elements: elements as u64, lazy: false }
+}
+
+/// Writes rows; `elements` gives the bytes of the column of elements.
+fn put_rows(
+    writer: &mut Writer<'_>,
+    header: Rows,
+    lengths: &[usize],
+    elements: impl IntoIterator<Item = u8>,
+) -> Result<(), WireError> {
+    let space = writer.rows(header)?;
+    let lengths = lengths.iter().flat_map(|len| len.to_le_bytes().into_iter().take(header.length.bytes()));
+    let bytes = lengths.chain(elements).collect::<Vec<_>>();
+    space.copy_from_slice(&bytes);
+    Ok(())
 }
 
 fn write(tree: &Tree, writer: &mut Writer<'_>) -> Result<(), WireError> {
@@ -63,8 +92,12 @@ fn write(tree: &Tree, writer: &mut Writer<'_>) -> Result<(), WireError> {
         Tree::Ints(tuple, values) => {
             let (min, max) = values.iter().fold((0, 0), |(lo, hi), &v| (v.min(lo), v.max(hi)));
             let width = Width::for_range(min, max);
-            let packed =
-                Packed { element: ElementKind::Int(width), sequence: sequence(*tuple), count: values.len() as u64 };
+            let packed = Packed {
+                element: ElementKind::Int(width),
+                sequence: sequence(*tuple),
+                count: values.len() as u64,
+                lazy: false,
+            };
             let space = writer.packed(packed)?;
             match width {
                 Width::W1 => {
@@ -79,12 +112,41 @@ fn write(tree: &Tree, writer: &mut Writer<'_>) -> Result<(), WireError> {
             Ok(())
         }
         Tree::Floats(tuple, values) => {
-            let packed = Packed { element: ElementKind::Float, sequence: sequence(*tuple), count: values.len() as u64 };
+            let packed = Packed {
+                element: ElementKind::Float,
+                sequence: sequence(*tuple),
+                count: values.len() as u64,
+                lazy: false,
+            };
             let space = writer.packed(packed)?;
             for (slot, &bits) in space.chunks_exact_mut(8).zip(values) {
                 slot.copy_from_slice(&bits.to_le_bytes());
             }
             Ok(())
+        }
+        Tree::Flags(tuple, values) => {
+            let packed = Packed {
+                element: ElementKind::Flag,
+                sequence: sequence(*tuple),
+                count: values.len() as u64,
+                lazy: true,
+            };
+            for (slot, &flag) in writer.packed(packed)?.iter_mut().zip(values) {
+                *slot = flag_to_byte(flag);
+            }
+            Ok(())
+        }
+        Tree::Texts(tuple, texts) => {
+            let lengths = texts.iter().map(Vec::len).collect::<Vec<_>>();
+            let header = row_header(*tuple, RowKind::Bytes, ElementKind::BYTE, &lengths);
+            put_rows(writer, header, &lengths, texts.iter().flatten().copied())
+        }
+        Tree::Rows(tuple, inner, rows) => {
+            let lengths = rows.iter().map(Vec::len).collect::<Vec<_>>();
+            let width = rows.iter().flatten().fold(Width::W1, |width, &v| width.max(Width::for_range(v, v)));
+            let header = row_header(*tuple, RowKind::Items(sequence(*inner)), ElementKind::Int(width), &lengths);
+            let elements = rows.iter().flatten().flat_map(|v| v.to_le_bytes().into_iter().take(width.bytes()));
+            put_rows(writer, header, &lengths, elements)
         }
     }
 }
@@ -108,14 +170,56 @@ fn read<'a>(reader: &mut Reader<'a, [Vec<u8>]>) -> Result<Tree, WireError> {
         Token::Packed(packed, values) => {
             let tuple = packed.sequence == Sequence::Tuple;
             match values {
-                PackedItems::I8(v) => Tree::Ints(tuple, v.iter().map(|x| x.widen()).collect()),
-                PackedItems::I16(v) => Tree::Ints(tuple, v.iter().map(|x| x.widen()).collect()),
-                PackedItems::I32(v) => Tree::Ints(tuple, v.iter().map(|x| x.widen()).collect()),
-                PackedItems::I64(v) => Tree::Ints(tuple, v.iter().map(|x| x.widen()).collect()),
                 PackedItems::F64(v) => Tree::Floats(tuple, v.iter().map(|x| u64::from_le_bytes(*x)).collect()),
+                PackedItems::Flags(v) => {
+                    Tree::Flags(tuple, v.iter().map(|&x| flag_from_byte(x)).collect::<Result<_, _>>()?)
+                }
+                ints => Tree::Ints(tuple, widened(ints)),
+            }
+        }
+        Token::Rows(rows, lengths, elements) => {
+            let tuple = rows.sequence == Sequence::Tuple;
+            match (rows.row, elements) {
+                (RowKind::Items(inner), PackedItems::F64(_) | PackedItems::Flags(_)) => {
+                    // The trees have none; damage may make some.
+                    let elements = elements.bytes().chunks_exact(rows.element.bytes()).map(|_| 0).collect::<Vec<_>>();
+                    Tree::Rows(tuple, inner == Sequence::Tuple, cut(lengths, &elements)?)
+                }
+                (RowKind::Items(inner), ints) => {
+                    Tree::Rows(tuple, inner == Sequence::Tuple, cut(lengths, &widened(ints))?)
+                }
+                (_, bytes) => Tree::Texts(tuple, cut(lengths, bytes.bytes())?),
             }
         }
     })
+}
+
+fn widened(ints: PackedItems<'_>) -> Vec<i64> {
+    match ints {
+        PackedItems::I8(v) => v.iter().map(|x| x.widen()).collect(),
+        PackedItems::I16(v) => v.iter().map(|x| x.widen()).collect(),
+        PackedItems::I32(v) => v.iter().map(|x| x.widen()).collect(),
+        PackedItems::I64(v) => v.iter().map(|x| x.widen()).collect(),
+        PackedItems::F64(_) | PackedItems::Flags(_) => unreachable!("no ints"),
+    }
+}
+
+/// Rows of `elements`, as a consumer cuts them: in parts of three rows.
+fn cut<T: Clone>(lengths: RowLengths<'_>, elements: &[T]) -> Result<Vec<Vec<T>>, WireError> {
+    let (mut rest, mut rows) = (elements, Vec::new());
+    let mut part = lengths.part(0, 3);
+    while part.rows() > 0 {
+        for index in 0..part.rows() {
+            let len = part.get(index);
+            let cut = WireError::Truncated { needed: len as u64, left: rest.len() as u64 };
+            let (row, left) = rest.split_at_checked(len).ok_or(cut)?;
+            rows.push(row.to_vec());
+            rest = left;
+        }
+        part = lengths.part(rows.len(), 3);
+    }
+    assert_eq!(rows.len(), lengths.rows());
+    if rest.is_empty() { Ok(rows) } else { Err(WireError::TrailingBytes(rest.len() as u64)) }
 }
 
 fn items(reader: &mut Reader<'_, [Vec<u8>]>, n: usize) -> Result<Vec<Tree>, WireError> {
@@ -147,6 +251,15 @@ fn tree() -> impl Strategy<Value = Tree> {
         (any::<bool>(), prop::collection::vec(any::<i16>().prop_map(i64::from), 0..20))
             .prop_map(|(t, v)| Tree::Ints(t, v)),
         (any::<bool>(), prop::collection::vec(any::<u64>(), 0..20)).prop_map(|(t, v)| Tree::Floats(t, v)),
+        (any::<bool>(), prop::collection::vec(any::<Option<bool>>(), 0..20)).prop_map(|(t, v)| Tree::Flags(t, v)),
+        (any::<bool>(), prop::collection::vec(prop::collection::vec(any::<u8>(), 0..6), 0..20))
+            .prop_map(|(t, v)| Tree::Texts(t, v)),
+        (any::<bool>(), prop::collection::vec(prop::collection::vec(any::<u8>(), 300..301), 0..3))
+            .prop_map(|(t, v)| Tree::Texts(t, v)),
+        (any::<bool>(), any::<bool>(), prop::collection::vec(prop::collection::vec(any::<i64>(), 0..4), 0..20))
+            .prop_map(|(t, i, v)| Tree::Rows(t, i, v)),
+        (any::<bool>(), any::<bool>(), prop::collection::vec(prop::collection::vec(-300i64..300, 3..4), 0..20))
+            .prop_map(|(t, i, v)| Tree::Rows(t, i, v)),
     ];
     leaf.prop_recursive(6, 64, 6, |inner| {
         prop_oneof![
@@ -263,7 +376,7 @@ fn far_pieces_come_from_their_block() {
     block.extend_from_slice(&[1, 0, 2, 0]);
     let blocks = [block];
     let text_range = BufferRange { block: 0, offset: 0, len: text.len() as u64 };
-    let ints = Packed { element: ElementKind::Int(Width::W2), sequence: Sequence::List, count: 2 };
+    let ints = Packed { element: ElementKind::Int(Width::W2), sequence: Sequence::List, count: 2, lazy: false };
     let int_range = BufferRange { block: 0, offset: text.len() as u64, len: 4 };
     let mut space = [0; 200];
     let mut writer = Writer::new(&mut space);
@@ -282,10 +395,40 @@ fn far_pieces_come_from_their_block() {
 
 #[test]
 fn a_packed_header_must_match_its_data() {
-    let packed = Packed { element: ElementKind::Int(Width::W8), sequence: Sequence::List, count: u64::MAX };
+    let packed =
+        Packed { element: ElementKind::Int(Width::W8), sequence: Sequence::List, count: u64::MAX, lazy: false };
     assert_eq!(packed.items(&[0; 16]), Err(WireError::BadPacked));
     let packed = Packed { count: 3, ..packed };
     assert_eq!(packed.items(&[0; 16]), Err(WireError::Truncated { needed: 24, left: 16 }));
+}
+
+#[test]
+fn rows_never_announce_more_than_there_is() {
+    let good = Rows {
+        element: ElementKind::BYTE,
+        row: RowKind::Items(Sequence::List),
+        sequence: Sequence::List,
+        length: LengthWidth::Uniform,
+        rows: 2,
+        elements: 6,
+        lazy: true,
+    };
+    let read = |rows: Rows, data: &[u8]| {
+        let body = [&[0x11][..], &rows.to_bytes(), data].concat();
+        let mut reader = Reader::new(&body, NO_BLOCKS);
+        reader.token().map(|_| ())
+    };
+    assert_eq!(read(good, &[0; 6]), Ok(()));
+    // Nothing but the header would say how many empty rows there are.
+    assert_eq!(read(Rows { rows: u64::MAX, elements: 0, ..good }, &[]), Err(WireError::BadPacked));
+    assert_eq!(read(Rows { rows: 0, elements: 0, ..good }, &[]), Err(WireError::BadPacked));
+    assert_eq!(read(Rows { rows: 4, ..good }, &[0; 6]), Err(WireError::BadPacked));
+    let column = Rows { length: LengthWidth::W4, rows: u64::MAX / 2, ..good };
+    assert_eq!(read(column, &[0; 6]), Err(WireError::BadPacked));
+    let column = Rows { length: LengthWidth::W2, rows: 1 << 40, ..good };
+    assert!(matches!(read(column, &[0; 6]), Err(WireError::Truncated { .. })));
+    let text = Rows { row: RowKind::Str, element: ElementKind::Flag, ..good };
+    assert_eq!(read(text, &[0; 6]), Err(WireError::BadPacked));
 }
 
 #[test]

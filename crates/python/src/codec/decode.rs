@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use breakeven_wire::{
-    Blocks, Element, Kind, Message, Packed, PackedItems, PickleMessage, Reader, SPILLED, Sequence, Token, WireError,
+    Blocks, Element, Kind, Message, PackedItems, PickleMessage, Reader, RowKind, RowLengths, Rows, SPILLED, Sequence,
+    Token, WireError, flag_from_byte,
 };
-use pyo3::exceptions::PyMemoryError;
+use pyo3::exceptions::{PyMemoryError, PyUnicodeDecodeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
 use super::anchor;
+use super::items::{Header, Items};
 use super::memory::Storage;
 use super::view::BlockView;
 use crate::error;
@@ -82,6 +84,63 @@ pub(crate) fn decode<'py>(
     }
 }
 
+/// Lists from this length on may come as [`Items`].
+const LAZY_FROM: usize = 512;
+
+/// As [`decode`], but long slices of numbers or rows that are items of a tuple come as [`Items`].
+pub(crate) fn decode_lazily<'py>(
+    py: Python<'py>,
+    tag: u16,
+    payload: &[u8],
+    blocks: Vec<Storage>,
+) -> PyResult<Bound<'py, PyAny>> {
+    if blocks.is_empty() || tag != Kind::Value.tag() {
+        return decode(py, tag, payload, blocks);
+    }
+    let corrupt = |e: WireError| error::corrupt(py, e);
+    let blocks: Vec<Arc<Storage>> = blocks.into_iter().map(|block| Arc::new(block.viewed())).collect();
+    let spans = Spans(&blocks);
+    let Message::Value(mut reader) = Message::read(tag, payload, &spans).map_err(corrupt)? else {
+        return Err(corrupt(WireError::UnknownKind(tag)));
+    };
+    let object = match reader.token().map_err(corrupt)? {
+        Token::Tuple(len) if len > 0 => {
+            reader.enter().map_err(corrupt)?;
+            let mut filling = Filling::new(py, len, Sequence::Tuple)?;
+            for index in 0..len {
+                let token = reader.token().map_err(corrupt)?;
+                let item = match lazy(py, &blocks, &token)? {
+                    Some(items) => items,
+                    None => from_token(py, &mut reader, token)?,
+                };
+                // SAFETY: each index once, below `len`.
+                unsafe { filling.set(index, item.into_ptr()) };
+            }
+            reader.leave();
+            filling.object
+        }
+        token => from_token(py, &mut reader, token)?,
+    };
+    reader.finish().map_err(corrupt)?;
+    Ok(object)
+}
+
+/// What stands for a long slice, if the token is one.
+fn lazy<'py>(py: Python<'py>, blocks: &[Arc<Storage>], token: &Token<'_>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    match *token {
+        Token::Packed(packed, items) if packed.lazy && items.len() >= LAZY_FROM => {
+            let bytes = items.bytes();
+            Items::over(py, blocks, Header::Packed(packed), bytes, bytes.len())
+        }
+        Token::Rows(rows, lengths, elements) if rows.lazy && lengths.rows() >= LAZY_FROM => {
+            let (lengths, elements) = (lengths.bytes(), elements.bytes());
+            let first = if lengths.is_empty() { elements } else { lengths };
+            Items::over(py, blocks, Header::Rows(rows), first, lengths.len() + elements.len())
+        }
+        _ => Ok(None),
+    }
+}
+
 struct Spans<'a>(&'a [Arc<Storage>]);
 
 impl Blocks for Spans<'_> {
@@ -102,6 +161,9 @@ fn views<'py>(py: Python<'py>, pickle: &PickleMessage<'_>, blocks: &[Arc<Storage
         .collect::<PyResult<Vec<_>>>()?;
     PyTuple::new(py, views)
 }
+
+/// So many rows are made with the collector paused.
+const PAUSE_FROM_ROWS: usize = 512;
 
 /// Pickles of at least so many bytes are read with the cyclic garbage collector paused.
 const PAUSE_FROM: usize = 64 << 10;
@@ -170,8 +232,17 @@ fn value<'py, B: Blocks + ?Sized>(py: Python<'py>, mut reader: Reader<'_, B>) ->
 }
 
 fn item<'py, B: Blocks + ?Sized>(py: Python<'py>, reader: &mut Reader<'_, B>) -> PyResult<Bound<'py, PyAny>> {
+    let token = reader.token().map_err(|e| error::corrupt(py, e))?;
+    from_token(py, reader, token)
+}
+
+#[inline]
+fn from_token<'py, B: Blocks + ?Sized>(
+    py: Python<'py>,
+    reader: &mut Reader<'_, B>,
+    token: Token<'_>,
+) -> PyResult<Bound<'py, PyAny>> {
     let corrupt = |e: WireError| error::corrupt(py, e);
-    let token = reader.token().map_err(corrupt)?;
     // SAFETY: in all arms, each call makes a new reference or returns null with an exception set; the pointers given to
     // the interpreter come from slices, with their lengths.
     let new = unsafe {
@@ -198,7 +269,10 @@ fn item<'py, B: Blocks + ?Sized>(py: Python<'py>, reader: &mut Reader<'_, B>) ->
             }
             Token::WideInt(value) => return Ok(value.into_pyobject(py)?.into_any()),
             Token::Range(start, stop, step) => return statics(py).range.bind(py).call1((start, stop, step)),
-            Token::Packed(packed, items) => return unpack(py, packed, items),
+            Token::Packed(packed, items) => return unpack(py, packed.sequence, items),
+            Token::Rows(header, lengths, elements) => {
+                return rows(py, header, lengths, elements, true).map(|(object, _)| object);
+            }
         }
     };
     // SAFETY: a new reference, or null with an exception.
@@ -277,11 +351,12 @@ fn sequence<'py, B: Blocks + ?Sized>(
     Ok(filling.object)
 }
 
-fn unpack<'py>(py: Python<'py>, packed: Packed, items: PackedItems<'_>) -> PyResult<Bound<'py, PyAny>> {
-    if items.is_empty() && packed.sequence == Sequence::Tuple {
+/// A list or tuple of numbers.
+pub(super) fn unpack<'py>(py: Python<'py>, sequence: Sequence, items: PackedItems<'_>) -> PyResult<Bound<'py, PyAny>> {
+    if items.is_empty() && sequence == Sequence::Tuple {
         return Ok(PyTuple::empty(py).into_any());
     }
-    let filling = Filling::new(py, items.len(), packed.sequence)?;
+    let filling = Filling::new(py, items.len(), sequence)?;
     match items {
         PackedItems::I8(items) => unpack_ints(py, filling, items),
         PackedItems::I16(items) => unpack_ints(py, filling, items),
@@ -291,6 +366,151 @@ fn unpack<'py>(py: Python<'py>, packed: Packed, items: PackedItems<'_>) -> PyRes
             // SAFETY: a new reference or null with an exception.
             unsafe { ffi::PyFloat_FromDouble(f64::from_le_bytes(item)) }
         }),
+        // SAFETY: attached.
+        PackedItems::Flags(items) => fill(py, filling, items, |item| unsafe { new_flag(item) }),
+    }
+}
+
+/// A list or tuple of rows, and how many elements they took; with `all`, these have to be all there are.
+pub(super) fn rows<'py>(
+    py: Python<'py>,
+    header: Rows,
+    lengths: RowLengths<'_>,
+    elements: PackedItems<'_>,
+    all: bool,
+) -> PyResult<(Bound<'py, PyAny>, usize)> {
+    let _pause = (lengths.rows() >= PAUSE_FROM_ROWS).then(|| CollectorPause::new(py));
+    // SAFETY: attached, in all arms; the pointers given to the interpreter come from slices, with their lengths.
+    let (object, used) = unsafe {
+        match (header.row, elements) {
+            (RowKind::Str, PackedItems::I8(bytes)) => each_row(py, header.sequence, lengths, bytes, |row| {
+                ffi::PyUnicode_DecodeUTF8(row.as_ptr().cast(), row.len() as isize, core::ptr::null())
+            }),
+            (RowKind::Bytes, PackedItems::I8(bytes)) => each_row(py, header.sequence, lengths, bytes, |row| {
+                ffi::PyBytes_FromStringAndSize(row.as_ptr().cast(), row.len() as isize)
+            }),
+            (RowKind::Items(kind), PackedItems::I8(items)) => {
+                each_row(py, header.sequence, lengths, items, |row| new_row(kind, row, |e: u8| new_int(e.widen())))
+            }
+            (RowKind::Items(kind), PackedItems::I16(items)) => {
+                each_row(py, header.sequence, lengths, items, |row| new_row(kind, row, |e| new_int(e.widen())))
+            }
+            (RowKind::Items(kind), PackedItems::I32(items)) => {
+                each_row(py, header.sequence, lengths, items, |row| new_row(kind, row, |e| new_int(e.widen())))
+            }
+            (RowKind::Items(kind), PackedItems::I64(items)) => {
+                each_row(py, header.sequence, lengths, items, |row| new_row(kind, row, |e| new_int(e.widen())))
+            }
+            (RowKind::Items(kind), PackedItems::F64(items)) => each_row(py, header.sequence, lengths, items, |row| {
+                new_row(kind, row, |e| ffi::PyFloat_FromDouble(f64::from_le_bytes(e)))
+            }),
+            (RowKind::Items(kind), PackedItems::Flags(items)) => {
+                each_row(py, header.sequence, lengths, items, |row| new_row(kind, row, |e| new_flag(e)))
+            }
+            // The reader lets no text of other elements through.
+            _ => Err(error::corrupt(py, WireError::BadPacked)),
+        }
+    }?;
+    match elements.len() - used {
+        left @ 1.. if all => Err(error::corrupt(py, WireError::TrailingBytes(left as u64))),
+        _ => Ok((object, used)),
+    }
+}
+
+/// Makes each row with `make`, which returns a new reference or null. Each length is read once, and checked against the
+/// elements that are left.
+#[inline]
+fn each_row<'py, T>(
+    py: Python<'py>,
+    sequence: Sequence,
+    lengths: RowLengths<'_>,
+    elements: &[T],
+    make: impl Fn(&[T]) -> *mut ffi::PyObject,
+) -> PyResult<(Bound<'py, PyAny>, usize)> {
+    let count = lengths.rows();
+    if count == 0 && sequence == Sequence::Tuple {
+        return Ok((PyTuple::empty(py).into_any(), 0));
+    }
+    let mut filling = Filling::new(py, count, sequence)?;
+    let mut rest = elements;
+    for index in 0..count {
+        let len = lengths.get(index);
+        let Some((row, left)) = rest.split_at_checked(len) else {
+            let error = WireError::Truncated { needed: len as u64, left: rest.len() as u64 };
+            return Err(error::corrupt(py, error));
+        };
+        rest = left;
+        let object = make(row);
+        if object.is_null() {
+            return Err(unmade(py));
+        }
+        // SAFETY: each index once; the container was made with `count` slots.
+        unsafe { filling.set(index, object) };
+    }
+    Ok((filling.object, elements.len() - rest.len()))
+}
+
+/// Why an element could not be made: the interpreter's reason, or none, which means that its bytes are damaged.
+#[cold]
+fn unmade(py: Python<'_>) -> PyErr {
+    match PyErr::take(py) {
+        None => error::corrupt(py, WireError::BadPacked),
+        Some(error) if error.is_instance_of::<PyUnicodeDecodeError>(py) => error::corrupt(py, WireError::NotUtf8),
+        Some(error) => error,
+    }
+}
+
+/// A new list or tuple, or null as [`unmade`] explains.
+///
+/// # Safety
+/// The caller is attached; `make` returns new references or null.
+#[inline]
+unsafe fn new_row<T: Copy>(kind: Sequence, row: &[T], make: impl Fn(T) -> *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: promised by the caller. The container has as many empty slots as there are elements, and nobody else sees
+    // it before they are filled (an empty tuple, which is one object for all, has none).
+    unsafe {
+        let (object, slots): (_, *mut *mut ffi::PyObject) = match kind {
+            Sequence::List => {
+                let list = ffi::PyList_New(row.len() as isize);
+                if list.is_null() {
+                    return list;
+                }
+                (list, (*list.cast::<ffi::PyListObject>()).ob_item)
+            }
+            Sequence::Tuple => {
+                let tuple = ffi::PyTuple_New(row.len() as isize);
+                if tuple.is_null() {
+                    return tuple;
+                }
+                (tuple, (&raw mut (*tuple.cast::<ffi::PyTupleObject>()).ob_item).cast())
+            }
+        };
+        for (index, &element) in row.iter().enumerate() {
+            let item = make(element);
+            if item.is_null() {
+                ffi::Py_DecRef(object);
+                return item;
+            }
+            *slots.add(index) = item;
+        }
+        object
+    }
+}
+
+/// None or a truth value, or null, without an exception, for a byte that stands for neither.
+///
+/// # Safety
+/// The caller is attached.
+#[inline]
+unsafe fn new_flag(byte: u8) -> *mut ffi::PyObject {
+    // SAFETY: promised by the caller.
+    unsafe {
+        match flag_from_byte(byte) {
+            Ok(None) => ffi::Py_NewRef(ffi::Py_None()),
+            Ok(Some(false)) => ffi::Py_NewRef(ffi::Py_False()),
+            Ok(Some(true)) => ffi::Py_NewRef(ffi::Py_True()),
+            Err(_) => core::ptr::null_mut(),
+        }
     }
 }
 
@@ -325,7 +545,7 @@ fn fill<'py, T: Copy>(
     for (index, &item) in items.iter().enumerate() {
         let object = make(item);
         if object.is_null() {
-            return Err(PyErr::fetch(py));
+            return Err(unmade(py));
         }
         // SAFETY: each index once; the container was made with `items.len()` slots.
         unsafe { filling.set(index, object) };

@@ -4,18 +4,22 @@
 //! copied yet. [`Outgoing::fill`] takes blocks and copies. Between the two the caller waits for room in a full channel:
 //! a producer that is ahead of its consumer must not fill the memory with messages that cannot be sent yet.
 
+use core::ops::Range;
+
 use breakeven_shm::AllocError;
 use breakeven_wire::{
-    BufferRange, Element, ElementKind, Kind, Packed, SPILLED, Sequence, Width, WireError, Writer, align_piece,
-    pickle_header, pickle_header_len, spilled_payload,
+    BufferRange, Element, ElementKind, Kind, Packed, RowKind, Rows, SPILLED, Sequence, Width, WireError, Writer,
+    align_piece, flag_to_byte, pickle_header, pickle_header_len, spilled_payload,
 };
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyTuple};
 
 use super::exact::{self, Common};
 use super::memory::Memory;
 use super::pickler::{self, Held, Pickled};
+use super::rows;
+use super::slice::Slice;
 
 /// Bytes of a message that travel in the ring itself.
 pub(crate) const INLINE: usize = breakeven_shm::MAX_INLINE;
@@ -28,6 +32,8 @@ pub(crate) type ScalarSpace = [u8; 16];
 
 /// Sequences of fewer numbers are written item by item: a packed header takes 17 bytes.
 const PACK_FROM: usize = 4;
+/// Sequences of so many short sequences or texts are taken apart into columns.
+const ROWS_FROM: usize = 8;
 /// Sequences from this length on may be guessed at: their numbers go into a block for certain.
 const GUESS_FROM: usize = 4096;
 /// Copies of at least so many bytes are made without the interpreter's lock.
@@ -65,7 +71,7 @@ struct Place {
     offset: usize,
 }
 
-/// Bytes to be copied. They are kept alive by one of `Outgoing::alive`, `held`, `head`.
+/// Bytes to be copied. They are kept alive by one of `Outgoing::alive`, `held`, `head`, `columns`.
 struct Copy {
     from: *const u8,
     len: usize,
@@ -75,6 +81,8 @@ struct Copy {
 /// Numbers to be packed.
 struct Pack<'py> {
     sequence: Bound<'py, PyAny>,
+    /// Which of its items; `None`: all.
+    part: Option<Range<usize>>,
     packed: Packed,
     to: Place,
 }
@@ -91,6 +99,10 @@ pub(crate) struct Outgoing<'py> {
     alive: Vec<Bound<'py, PyAny>>,
     held: Vec<Held<'py>>,
     head: Vec<u8>,
+    /// Columns of rows.
+    columns: Vec<Vec<u8>>,
+    /// Rows that something beside their container refers to, and which may therefore occur twice.
+    shared: Vec<*mut ffi::PyObject>,
 }
 
 /// Why blocks could not be filled.
@@ -112,6 +124,8 @@ impl<'py> Outgoing<'py> {
             alive: Vec::new(),
             held: Vec::new(),
             head: Vec::new(),
+            columns: Vec::new(),
+            shared: Vec::new(),
         }
     }
 
@@ -133,7 +147,7 @@ impl<'py> Outgoing<'py> {
             lengths: &'a [usize],
             copies: &'a [Copy],
         }
-        // SAFETY: the pointers lead to buffers that `Outgoing` keeps exported or alive (`held`, `alive`, `head`) for
+        // SAFETY: the pointers lead to buffers that `Outgoing` keeps exported or alive (`held`, `alive`, `head`, `columns`) for
         // longer than the job runs; they are only read.
         unsafe impl Sync for Job<'_> {}
         // SAFETY: as above.
@@ -169,17 +183,21 @@ impl<'py> Outgoing<'py> {
                 let start = M::start(&mut blocks[pack.to.block]).add(pack.to.offset);
                 core::slice::from_raw_parts_mut(start, len)
             };
-            pack_into(&pack.sequence, pack.packed, space).ok_or(FillError::Changed)?;
+            pack_into(&pack.sequence, pack.part.clone(), pack.packed, space).ok_or(FillError::Changed)?;
         }
         Ok(blocks)
     }
 }
 
 /// Writes the elements of a packed sequence; `None` if it is not (or no longer) what the header says.
-fn pack_into(sequence: &Bound<'_, PyAny>, packed: Packed, space: &mut [u8]) -> Option<()> {
+fn pack_into(sequence: &Bound<'_, PyAny>, part: Option<Range<usize>>, packed: Packed, space: &mut [u8]) -> Option<()> {
     // SAFETY: `sequence` was checked to be an exact list or tuple when it was put into the layout (types of exact
     // builtins do not change); no Python code runs below.
     let items = unsafe { exact::items(sequence.as_ptr()) };
+    let items = match part {
+        None => items,
+        Some(part) => items.get(part)?,
+    };
     if items.len() as u64 != packed.count {
         return None;
     }
@@ -197,6 +215,13 @@ fn pack_into(sequence: &Bound<'_, PyAny>, packed: Packed, space: &mut [u8]) -> O
                     }
                     *slot = exact::float_value(item).to_le_bytes();
                 }
+            }
+            Some(())
+        }
+        ElementKind::Flag => {
+            for (&item, slot) in items.iter().zip(space) {
+                // SAFETY: as above.
+                *slot = flag_to_byte(unsafe { exact::flag(item) }?);
             }
             Some(())
         }
@@ -257,20 +282,49 @@ pub(crate) fn small(obj: &Bound<'_, PyAny>, space: &mut SmallSpace) -> Option<us
 /// With `guess`, the kind of a long list's items is guessed from some of them, which saves looking at each of them twice;
 /// where the guess is wrong, [`Outgoing::fill`] says `Changed`, and the caller comes again without.
 pub(crate) fn encode<'py>(obj: &Bound<'py, PyAny>, space: &mut Space, guess: bool) -> PyResult<Outgoing<'py>> {
+    match encode_value(obj, space, guess)? {
+        Some(out) => Ok(out),
+        None => pickle(&without_slices(obj)?, space),
+    }
+}
+
+/// As [`encode`], but `None` if the object is for pickle: what is encoded here is decoded without running any code of the
+/// user's.
+pub(crate) fn encode_value<'py>(
+    obj: &Bound<'py, PyAny>,
+    space: &mut Space,
+    guess: bool,
+) -> PyResult<Option<Outgoing<'py>>> {
     let mut out = Outgoing::new(Kind::Value.tag(), 0);
     let mut values = Values::new(space, Some(&mut out));
     values.guess = guess;
     match values.value(obj, 0) {
+        Ok(()) if values.aliased() => Ok(None),
         Ok(()) => {
             let (payload, block) = (values.writer.len(), values.block);
             out.payload = payload;
             if block > 0 {
                 out.lengths.push(block);
             }
-            Ok(out)
+            Ok(Some(out))
         }
         Err(Unfit::Python(error)) => Err(error),
-        Err(Unfit::Pickle) => pickle(obj, space),
+        Err(Unfit::Pickle) => Ok(None),
+    }
+}
+
+/// `obj` with lists in place of slices, where the latter may be.
+fn without_slices<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let listed = |item: &Bound<'py, PyAny>| match item.cast_exact::<Slice>() {
+        Ok(slice) => Ok(slice.get().items(slice.py())?.into_any()),
+        Err(_) => PyResult::Ok(item.clone()),
+    };
+    match obj.cast_exact::<PyTuple>() {
+        Ok(tuple) if tuple.iter_borrowed().any(|item| item.is_exact_instance_of::<Slice>()) => {
+            let items = tuple.iter().map(|item| listed(&item)).collect::<PyResult<Vec<_>>>()?;
+            Ok(PyTuple::new(obj.py(), items)?.into_any())
+        }
+        _ => listed(obj),
     }
 }
 
@@ -328,6 +382,8 @@ impl<'a, 'py> Values<'a, 'py> {
                 self.dict(obj, depth)?;
             } else if kind == &raw mut ffi::PyRange_Type {
                 self.range(obj)?;
+            } else if let Ok(slice) = obj.cast_exact::<Slice>() {
+                self.slice(slice, depth)?;
             } else {
                 return Err(Unfit::Pickle);
             }
@@ -430,15 +486,8 @@ impl<'a, 'py> Values<'a, 'py> {
             }
             self.see(op)?;
         }
-        if len >= PACK_FROM {
-            // SAFETY: an exact list or tuple; neither function runs Python code or releases the interpreter.
-            let common = unsafe {
-                let items = exact::items(op);
-                if self.guess && len >= GUESS_FROM { exact::sample(items) } else { exact::common(items) }
-            };
-            if let Some(common) = common {
-                return self.packed(obj, common, len, if list { Sequence::List } else { Sequence::Tuple });
-            }
+        if self.columns(obj, None, len, if list { Sequence::List } else { Sequence::Tuple })? {
+            return Ok(());
         }
         if depth == breakeven_wire::MAX_DEPTH || len >= self.writer.left() {
             return Err(Unfit::Pickle);
@@ -459,20 +508,119 @@ impl<'a, 'py> Values<'a, 'py> {
         Ok(())
     }
 
-    fn packed(&mut self, obj: &Bound<'py, PyAny>, common: Common, len: usize, sequence: Sequence) -> Result<(), Unfit> {
+    /// A part of a list, as a list.
+    fn slice(&mut self, slice: &Bound<'py, Slice>, depth: u32) -> Result<(), Unfit> {
+        let (list, part) = slice.get().parts(slice.py())?;
+        let len = part.len();
+        if cfg!(Py_GIL_DISABLED) || (self.out.is_none() && len > self.writer.left()) {
+            return Err(Unfit::Pickle);
+        }
+        self.see(list.as_ptr())?;
+        if self.columns(list, Some(part.clone()), len, Sequence::List)? {
+            return Ok(());
+        }
+        if depth == breakeven_wire::MAX_DEPTH || len >= self.writer.left() {
+            return Err(Unfit::Pickle);
+        }
+        self.writer.list(len)?;
+        for index in part {
+            self.value(&list.get_item(index)?, depth + 1)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a sequence whose items are all of one kind; false, and nothing written, if they are not.
+    ///
+    /// `obj` is an exact list or tuple, `part` says which of its items (`None`: all), and `len` how many these are.
+    fn columns(
+        &mut self,
+        obj: &Bound<'py, PyAny>,
+        part: Option<Range<usize>>,
+        len: usize,
+        sequence: Sequence,
+    ) -> Result<bool, Unfit> {
+        if len < PACK_FROM {
+            return Ok(false);
+        }
+        // SAFETY: an exact list or tuple; nothing below runs Python code or releases the interpreter as long as this is
+        // used.
+        let items = unsafe { exact::items(obj.as_ptr()) };
+        let items = match &part {
+            None => items,
+            Some(part) => items.get(part.clone()).ok_or(Unfit::Pickle)?,
+        };
+        // SAFETY: as above.
+        let common =
+            unsafe { if self.guess && len >= GUESS_FROM { exact::sample(items) } else { exact::common(items) } };
+        if let Some(common) = common {
+            self.packed(obj, part, common, len, sequence)?;
+            return Ok(true);
+        }
+        let Some(out) = self.out.as_deref_mut().filter(|_| len >= ROWS_FROM && !cfg!(Py_GIL_DISABLED)) else {
+            return Ok(false);
+        };
+        // SAFETY: as above.
+        let Some(columns) = (unsafe { rows::columns(items, sequence, &mut out.shared) }) else { return Ok(false) };
+        let header = Rows { lazy: part.is_some(), ..columns.header };
+        if matches!(header.row, RowKind::Items(Sequence::List)) && sequence == Sequence::Tuple {
+            // A tuple that occurs twice would double its lists.
+            self.see(obj.as_ptr())?;
+        }
+        let (lengths, elements) = (columns.lengths, columns.elements);
+        let data = lengths.len() + elements.len();
+        if 1 + Rows::SIZE + data <= self.writer.left() {
+            let (first, second) = self.writer.rows(header)?.split_at_mut(lengths.len());
+            first.copy_from_slice(&lengths);
+            second.copy_from_slice(&elements);
+            return Ok(true);
+        }
+        let Some(out) = &mut self.out else { return Err(Unfit::Pickle) };
+        let (range, mut to) = place(&mut self.block, data);
+        for column in [lengths, elements] {
+            out.copies.push(Copy { from: column.as_ptr(), len: column.len(), to });
+            to.offset += column.len();
+            out.columns.push(column);
+        }
+        self.writer.rows_far(header, range)?;
+        Ok(true)
+    }
+
+    fn packed(
+        &mut self,
+        obj: &Bound<'py, PyAny>,
+        part: Option<Range<usize>>,
+        common: Common,
+        len: usize,
+        sequence: Sequence,
+    ) -> Result<(), Unfit> {
         let element = match common {
             Common::Ints(min, max) => ElementKind::Int(Width::for_range(min, max)),
             Common::Floats => ElementKind::Float,
+            Common::Flags => ElementKind::Flag,
         };
-        let packed = Packed { element, sequence, count: len as u64 };
+        let packed = Packed { element, sequence, count: len as u64, lazy: part.is_some() };
         let data = packed.data_len().and_then(|n| usize::try_from(n).ok()).ok_or(Unfit::Pickle)?;
         if 1 + Packed::SIZE + data <= self.writer.left() {
-            return pack_into(obj, packed, self.writer.packed(packed)?).ok_or(Unfit::Pickle);
+            return pack_into(obj, part, packed, self.writer.packed(packed)?).ok_or(Unfit::Pickle);
         }
         let Some(out) = &mut self.out else { return Err(Unfit::Pickle) };
         let (range, to) = place(&mut self.block, data);
-        out.packs.push(Pack { sequence: obj.clone(), packed, to });
+        out.packs.push(Pack { sequence: obj.clone(), part, packed, to });
         Ok(self.writer.packed_far(packed, range)?)
+    }
+
+    /// Whether a list, or a container of lists, occurs twice.
+    fn aliased(&mut self) -> bool {
+        let Some(out) = &mut self.out else { return false };
+        let shared = &mut out.shared;
+        if shared.is_empty() {
+            return false; // `see` has compared the others
+        }
+        shared.extend_from_slice(&self.seen[..self.seen_count]);
+        shared.sort_unstable();
+        let aliased = shared.windows(2).any(|pair| pair[0] == pair[1]);
+        *shared = Vec::new();
+        aliased
     }
 
     fn dict(&mut self, obj: &Bound<'py, PyAny>, depth: u32) -> Result<(), Unfit> {

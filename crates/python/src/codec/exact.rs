@@ -102,6 +102,28 @@ pub(crate) enum Common {
     Ints(i64, i64),
     /// All exact floats.
     Floats,
+    /// All None or a truth value.
+    Flags,
+}
+
+/// None or a truth value; `None` if `op` is neither.
+///
+/// # Safety
+/// `op` is a valid object, and the caller is attached.
+#[inline]
+pub(crate) unsafe fn flag(op: *mut ffi::PyObject) -> Option<Option<bool>> {
+    // SAFETY: promised by the caller; the three are one object each.
+    unsafe {
+        if op == ffi::Py_None() {
+            Some(None)
+        } else if op == ffi::Py_False() {
+            Some(Some(false))
+        } else if op == ffi::Py_True() {
+            Some(Some(true))
+        } else {
+            None
+        }
+    }
 }
 
 /// Looks whether all items are of one packable kind. Stops at the first one that is not.
@@ -147,6 +169,8 @@ unsafe fn common_of(mut items: impl Iterator<Item = *mut ffi::PyObject>) -> Opti
             Some(Common::Ints(min, max))
         } else if ffi::PyFloat_CheckExact(first) != 0 {
             items.all(|item| ffi::PyFloat_CheckExact(item) != 0).then_some(Common::Floats)
+        } else if flag(first).is_some() {
+            items.all(|item| flag(item).is_some()).then_some(Common::Flags)
         } else {
             None
         }
