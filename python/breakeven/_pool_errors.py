@@ -9,10 +9,19 @@ from __future__ import annotations
 
 import pickle
 import signal as _signal
-import traceback
-from concurrent.futures import TimeoutError as _FuturesTimeout
-from multiprocessing.pool import MaybeEncodingError, RemoteTraceback  # type: ignore[attr-defined]
+import sys
 from typing import Any
+
+# What is needed only when something has gone wrong is imported then: `multiprocessing.pool`, for one, costs as much as
+# starting a pool.
+if sys.version_info >= (3, 11):
+    _FuturesTimeout = TimeoutError
+else:
+    from concurrent.futures import TimeoutError as _FuturesTimeout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from multiprocessing.pool import MaybeEncodingError, RemoteTraceback  # type: ignore[attr-defined]
 
 __all__ = [
     "MaybeEncodingError",
@@ -29,6 +38,19 @@ __all__ = [
 
 # concurrent.futures has a TimeoutError of its own before CPython 3.11.
 _TIMEOUTS = tuple(dict.fromkeys((_FuturesTimeout, TimeoutError)))
+
+
+def _stdlib(name: str) -> Any:
+    """An exception class of the standard library's pool."""
+    from multiprocessing import pool
+
+    return getattr(pool, name)
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("MaybeEncodingError", "RemoteTraceback"):
+        return _stdlib(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class TaskError(RuntimeError):
@@ -158,6 +180,8 @@ def _remote_text(error, skip):
         if trace is None or trace.tb_next is None:
             break
         trace = trace.tb_next
+    import traceback
+
     try:
         lines = traceback.format_exception(type(error), error, trace)
     except BaseException as failure:  # an exception whose __str__ raises
@@ -195,7 +219,7 @@ def unpack_error(packed, family=None):
     if kind == PANICKED:
         error = TaskPanicked(f"native code panicked in a task: {text}")
     elif data is None:
-        error = MaybeEncodingError(_Said(reason), _Said(text))
+        error = _stdlib("MaybeEncodingError")(_Said(reason), _Said(text))
     else:
         try:
             error = pickle.loads(data)
@@ -218,7 +242,7 @@ def unpack_error(packed, family=None):
     return error
 
 
-POOL = Family(WorkerDied, UnreadableError, RemoteTraceback)
+POOL = Family(WorkerDied, UnreadableError, lambda text: _stdlib("RemoteTraceback")(text))
 
 
 class _Said:
@@ -233,4 +257,4 @@ class _Said:
 
 def encoding_error(failure, value):
     """The error for a result that could not be pickled."""
-    return MaybeEncodingError(_Said(_text(failure)), _Said(_text(value)))
+    return _stdlib("MaybeEncodingError")(_Said(_text(failure)), _Said(_text(value)))

@@ -12,7 +12,6 @@ import mmap
 import os
 import pickle
 import queue
-import resource
 import signal
 import sys
 import threading
@@ -315,6 +314,8 @@ class _ProcessPort:
         """Record the memory peak now and then, for the report if this process dies."""
         if now >= self._next_peak:
             self._next_peak = now + 0.05
+            import resource  # not before the first result is on its way
+
             self.words[self.row + 1] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     def _put(self, message, put=None):

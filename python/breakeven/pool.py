@@ -21,9 +21,7 @@ from ._cores import usable_cores
 from ._native import static_chunks
 from ._pool_engine import Engine, ProcessTransport, ThreadTransport
 from ._pool_errors import (
-    MaybeEncodingError,
     PoolTerminated,
-    RemoteTraceback,
     TaskAborted,
     TaskError,
     TaskPanicked,
@@ -48,6 +46,19 @@ __all__ = [
     "UnreadableError",
     "WorkerDied",
 ]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._pool_errors import MaybeEncodingError, RemoteTraceback
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("MaybeEncodingError", "RemoteTraceback"):
+        from . import _pool_errors
+
+        return getattr(_pool_errors, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 INIT = "INIT"
 RUN = "RUN"
