@@ -23,7 +23,7 @@ from multiprocessing import popen_fork, util
 from typing import Any
 
 from . import _pool_wire as wire
-from ._pool_errors import POOL, PoolTerminated, TaskTimeout, WorkerDied
+from ._pool_errors import POOL, PoolTerminated, TaskTimeout, WorkerDied, may_be_the_users, unsent
 from ._pool_state import HeldCall, HeldCalls, Ledger, Map, Pacer, Parcel, Starts
 from ._pool_wire import BYE, DAMAGED, DIED, FAILED, ONE, PART, READY, UNFIT
 from ._pool_worker import Cells, ChannelEnd, Setup, ThreadPort, process_main, thread_main
@@ -117,7 +117,7 @@ class ProcessTransport:
         self._make = make
         self._daemon = daemon
         self._prefix = prefix
-        self._as_is = as_is
+        self.as_is = as_is
         self._family = family
         self.read = partial(wire.read_result, family=family)
         self._initializer, self._initargs, self._max_tasks = settings
@@ -181,7 +181,7 @@ class ProcessTransport:
             initializer=self._initializer,
             initargs=self._initargs,
             max_tasks=self._max_tasks,
-            as_is=self._as_is,
+            as_is=self.as_is,
         )
         process = self._make(self._context, target=process_main, args=(setup,))
         if self._prefix:
@@ -355,7 +355,7 @@ class ThreadTransport:
 
     def __init__(self, make, *, settings, as_is=False):
         self._make = make
-        self._as_is = as_is
+        self.as_is = as_is
         self._initializer, self._initargs, _ = settings
         self.tasks = _ThreadTasks()
         self.results = queue.SimpleQueue()
@@ -393,7 +393,7 @@ class ThreadTransport:
         return {}
 
     def start(self, slot):
-        port = ThreadPort(self.tasks, self.results, self._as_is)
+        port = ThreadPort(self.tasks, self.results, self.as_is)
         thread = self._make(None, target=thread_main, args=(port, slot, self._initializer, self._initargs))
         thread.daemon = True
         thread.start()
@@ -800,9 +800,17 @@ class Engine:
                 job.give_back(parcel)  # results that come in make room
                 return False
             ledger.unsendable(parcel, error)
-        except Exception as error:
-            ledger.unsendable(parcel, error)
+        except BaseException as error:
+            if may_be_the_users(error) and not parcel.interrupted:
+                # If it is, the parcel can be sent later; if not, this happens once more.
+                parcel.interrupted = True
+                job.give_back(parcel)
+                raise
+            ledger.unsendable(parcel, self._unsent(error))
         return True
+
+    def _unsent(self, error):
+        return error if self.transport.as_is else unsent(error)
 
     # --- receiving ---
 
@@ -842,8 +850,9 @@ class Engine:
                 self.news.notify_all()
 
     def _digest_locked(self):
-        raw, self._raw = self._raw, []
-        self._book(map(self.transport.read, raw))
+        events = list(map(self.transport.read, self._raw))
+        self._book(events)
+        del self._raw[: len(events)]
 
     def _book(self, events):
         ledger = self.ledger
@@ -1227,7 +1236,8 @@ class Engine:
             if self._driver not in (None, -1, threading.get_ident()):
                 self.transport.poke()
         if helper is not None and helper is not me:
-            helper.join()
+            # A callback may be at work there. Who has terminated the pool does not want to wait for one that hangs.
+            helper.join(GRACE if self.terminated else None)
         for feeder in self._feeders:
             # One that is inside the user's iterator stays there until that yields; it is a daemon.
             if feeder is not me:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 import signal as _signal
 import sys
+import threading
 from typing import Any
 
 # What is needed only when something has gone wrong is imported then: `multiprocessing.pool`, for one, costs as much as
@@ -130,6 +131,15 @@ class TaskTimeout(TaskError, *_TIMEOUTS):  # type: ignore[misc]
         return f"task {self.task} ran for longer than the {self.limit:g} s that it was given, and was stopped"
 
 
+def unsent(error):
+    """The error for a task that could not be pickled: `error`, wrapped if raising it would end the caller."""
+    if isinstance(error, Exception):
+        return error
+    said = TaskAborted(f"pickling the task raised {error!r}, which ends only the task here", error)
+    said.__cause__ = error
+    return said
+
+
 class TaskPanicked(TaskError):
     """Native (Rust) code that a task called panicked; the message holds what it said."""
 
@@ -211,8 +221,29 @@ def pack_error(error, dumps, *, skip=1, as_is=False, unread=False):
         return (None, trace, kind, _text(error), _text(failure))
 
 
-def unpack_error(packed, family=None):
-    """The exception to raise here for a packed one. Never raises."""
+def may_be_the_users(error):
+    """Is this an interrupt that the user may have sent, and not the program's own?"""
+    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
+
+
+# The pickle whose reading was broken off last by a KeyboardInterrupt.
+_broken_off: Any = None
+
+
+def breaks_off(error, data, again):
+    """Shall this error of reading `data` be raised as it is? See `_pool_wire.loads`."""
+    global _broken_off
+    if again or not may_be_the_users(error):
+        return False
+    if _broken_off is data:
+        _broken_off = None
+        return False  # it was not the user's: unpickling this raises it each time
+    _broken_off = data
+    return True
+
+
+def unpack_error(packed, family=None, again=False):
+    """The exception to raise here for a packed one. Raises nothing but the user's KeyboardInterrupt, if not `again`."""
     family = family or POOL
     data, trace, kind, text, reason = packed
     error: Any
@@ -226,6 +257,8 @@ def unpack_error(packed, family=None):
             if not isinstance(error, BaseException):
                 raise TypeError(f"unpickling it gave {type(error).__name__}, not an exception")
         except BaseException as failure:  # __setstate__ and __init__ are the user's code
+            if breaks_off(failure, data, again):
+                raise
             error = family.unreadable(
                 f"the task raised {text}, but this exception cannot be unpickled here: {_text(failure)}. "
                 "Give its class an __init__ that accepts self.args, or a __reduce__."

@@ -40,7 +40,7 @@ _job_numbers = itertools.count()
 class Parcel:
     """Consecutive chunks of one job that travel in one message."""
 
-    __slots__ = ("at", "count", "done", "inert", "items", "job")
+    __slots__ = ("at", "count", "done", "inert", "interrupted", "items", "job")
 
     def __init__(self, job, at, count, items):
         self.job = job
@@ -49,6 +49,7 @@ class Parcel:
         self.items = items  # kept until the results are in: what was not started can be sent again
         self.done = 0  # chunks whose results have arrived; workers send them in order
         self.inert = False  # decoding the message runs no user code, so a death before the first chunk harmed none
+        self.interrupted = False  # encoding it was broken off once by KeyboardInterrupt
 
     def rest(self, start):
         """The chunks from `start` on as a parcel of their own."""

@@ -82,11 +82,17 @@ def dumps(value, buffers=None):
     return target.getvalue()
 
 
-def loads(data, buffers=(), family=errors.POOL):
-    """The inverse of `dumps`; whatever goes wrong comes out as one `UnreadableError`."""
+def loads(data, buffers=(), family=errors.POOL, again=False):
+    """The inverse of `dumps`; whatever goes wrong comes out as one `UnreadableError`.
+
+    But for the first KeyboardInterrupt in the main thread, unless `again`: that is the user's, most likely. It is
+    raised, and whoever reads this again has the object.
+    """
     try:
         return pickle.loads(data, buffers=buffers)
     except BaseException as error:
+        if errors.breaks_off(error, data, again):
+            raise
         raise family.unreadable(f"a result arrived that cannot be unpickled here: {errors._text(error)}") from error
 
 
@@ -298,7 +304,7 @@ def _sealed(handle, star, chunk, chunks):
     for index, content in enumerate(chunks):
         try:
             data = dumps(content)
-        except Exception as error:
+        except BaseException as error:
             raise Refused(index, error) from error
         if len(data) > LARGE_SEALED:
             if index == 0:
@@ -356,10 +362,10 @@ def read_outcome(record, family=errors.POOL):
     """(values, error) of one chunk from a record of a dead worker's journal; one of the two is None."""
     value, form = record
     if form is None:
-        return None, errors.unpack_error(value, family)
+        return None, errors.unpack_error(value, family, again=True)
     if form:
         try:
-            return loads(value[0], (), family), None
+            return loads(value[0], (), family, again=True), None
         except errors.UnreadableError as error:
             return None, error
     return (value if type(value) is list else [value]), None

@@ -27,6 +27,8 @@ from ._pool_errors import (
     TaskPanicked,
     UnreadableError,
     WorkerDied,
+    may_be_the_users,
+    unsent,
 )
 
 __all__ = [
@@ -52,14 +54,6 @@ if TYPE_CHECKING:
     from ._pool_errors import MaybeEncodingError, RemoteTraceback
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("MaybeEncodingError", "RemoteTraceback"):
-        from . import _pool_errors
-
-        return getattr(_pool_errors, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
 INIT = "INIT"
 RUN = "RUN"
 CLOSE = "CLOSE"
@@ -68,6 +62,7 @@ TERMINATE = "TERMINATE"
 
 def __getattr__(name: str) -> Any:
     # What multiprocessing.pool has beside its classes (worker, mapstar, job_counter, ...): programs import that too.
+    # And the exceptions that are the same there: importing them now would double the time that the first pool takes.
     if not name.startswith("_"):
         from multiprocessing import pool
 
@@ -188,10 +183,12 @@ class Pool:
         try:
             result.handle = handle = engine.transport.functions.handle(func)
             engine.call(result, handle, args, kwds)
-        except Exception as error:
+        except BaseException as error:
+            if may_be_the_users(error):
+                raise
             # Where the standard pool raises it, too: at get().
             with engine.lock:
-                result.fail(error)
+                result.fail(unsent(error))
                 if engine.ledger.callbacks:
                     engine.want_helper()
         return result
