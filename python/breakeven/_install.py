@@ -284,6 +284,21 @@ def _install_pools() -> None:
     _install_method(Pool)
     for name in ("Pool", "ThreadPool"):
         _change(_pool, name, _take_lazily(getattr(_pool, name), "pool"), f"multiprocessing.pool.{name}")
+    for name in ("ApplyResult", "MapResult", "IMapIterator", "IMapUnorderedIterator"):
+        _change(_pool, name, _take_result(getattr(_pool, name)))
+    _change(_pool, "AsyncResult", _pool.ApplyResult)
+
+
+def _take_result(stdlib: type) -> type:
+    """For the classes of results, which programs ask `isinstance` for, and only pools make."""
+
+    def ours() -> type:
+        return getattr(importlib.import_module(".pool", __package__), stdlib.__name__)
+
+    def make(*args: Any, **keywords: Any) -> Any:
+        return stdlib(*args, **keywords)  # a pool of the standard library's, which a derived class's is
+
+    return _TakenName.take(stdlib, make, ours)
 
 
 def _install_executor() -> None:

@@ -46,6 +46,7 @@ _ours: dict[type, Callable[[Any], Any]] = {memoryview: _reduce_memoryview}
 multiprocessings: dict[type, Callable[[Any], Any]] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
 
 _table_type: Callable[..., Any]
+_reducers: Any
 _Pickler: type[pickle.Pickler]
 _CloudPickler: Any = None
 
@@ -55,9 +56,9 @@ def initialise(table_type: Callable[..., Any]) -> Any:
 
     Returns the one for pickling by name; the native module refreshes it before each pickle.
     """
-    global _table_type, _Pickler
+    global _table_type, _reducers, _Pickler
     _table_type = table_type
-    reducers = table_type(multiprocessings, _ours, copyreg.dispatch_table)
+    _reducers = reducers = table_type(multiprocessings, _ours, copyreg.dispatch_table)
 
     class Pickler(pickle.Pickler):
         dispatch_table = reducers.table
@@ -69,6 +70,12 @@ def initialise(table_type: Callable[..., Any]) -> Any:
 def new_pickler(collector: Any) -> pickle.Pickler:
     """A pickler that writes to `collector` and offers it the buffers."""
     return _Pickler(collector, PROTOCOL, buffer_callback=collector)
+
+
+def pickler_by_name(file: Any, buffer_callback: Callable[[Any], Any] | None = None) -> pickle.Pickler:
+    """A pickler that writes to `file`, with the reducers that are registered now."""
+    _reducers.refresh()
+    return _Pickler(file, PROTOCOL, buffer_callback=buffer_callback)
 
 
 def new_cloud_pickler(collector: Any) -> Any:

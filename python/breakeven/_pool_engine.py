@@ -192,8 +192,10 @@ class ProcessTransport:
         worker = Worker(process, slot)
         try:
             self._pidfds[worker] = os.pidfd_open(process.pid)
-        except OSError:
-            pass  # it has ended already; or the kernel has no such thing, or this process no descriptor left
+        except (OSError, AttributeError):
+            # It has ended already; or the kernel has no such thing, or this process no descriptor left; or what the
+            # context calls a process is none.
+            pass
         else:
             self._watched = tuple(self._pidfds.values())
         return worker

@@ -76,7 +76,7 @@ def dumps(value, buffers=None):
 
     target = io.BytesIO()
     try:
-        _pickling._Pickler(target, _pickling.PROTOCOL, buffer_callback=callback).dump(value)
+        _pickling.pickler_by_name(target, callback).dump(value)
     except Exception as error:
         raise _diagnose.explain(value, error) from None
     return target.getvalue()

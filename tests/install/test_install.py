@@ -39,7 +39,7 @@ def state():
     names = {}
     for owner in (multiprocessing, context.BaseContext, pool, queues, spawn, concurrent.futures):
         for name, value in vars(owner).items():
-            if name in {*STDLIB, "ProcessPoolExecutor", "get_preparation_data", "__getattr__"}:
+            if name in {*STDLIB, *RESULTS, "ProcessPoolExecutor", "get_preparation_data", "__getattr__"}:
                 names[owner.__name__, name] = value
     names["reducers"] = dict(multiprocessing.reduction.ForkingPickler._extra_reducers)
     return names
@@ -168,6 +168,32 @@ def test_derived_pool_works(installed, method):
     with PoolWithMark(1, context=multiprocessing.get_context(method)) as pool:
         assert pool.map(abs, [-1, -2]) == [1, 2]
         assert type(pool._inqueue) is STDLIB["SimpleQueue"]
+    pool.join()
+
+
+RESULTS = ("ApplyResult", "AsyncResult", "MapResult", "IMapIterator", "IMapUnorderedIterator")
+STDLIB_RESULTS = {name: getattr(multiprocessing.pool, name) for name in RESULTS}
+
+
+def test_results_are_instances_of_the_names(installed):
+    def check(pool, own):
+        named = multiprocessing.pool
+        result, results = pool.apply_async(abs, (-1,)), pool.map_async(abs, [-1])
+        ordered, unordered = pool.imap(abs, [-1]), pool.imap_unordered(abs, [-1])
+        for one in (result, results):
+            assert isinstance(one, named.AsyncResult) and isinstance(one, named.ApplyResult)
+        assert isinstance(results, named.MapResult) and not isinstance(result, named.MapResult)
+        assert isinstance(ordered, named.IMapIterator) and not isinstance(ordered, named.IMapUnorderedIterator)
+        assert isinstance(unordered, named.IMapUnorderedIterator) and isinstance(unordered, named.IMapIterator)
+        assert (result.get(), results.get(), list(ordered), list(unordered)) == (1, [1], [1], [1])
+        for one, name in ((result, "ApplyResult"), (results, "MapResult"), (ordered, "IMapIterator")):
+            assert (type(one) is STDLIB_RESULTS[name]) is not own
+
+    with multiprocessing.pool.ThreadPool(1) as pool:
+        check(pool, own=True)
+    pool.join()
+    with PoolWithMark(1) as pool:  # derived, hence the standard library's
+        check(pool, own=False)
     pool.join()
 
 

@@ -16,10 +16,10 @@ SUITES = ("multiprocessing", "futures")
 # What `make test` runs, by version: (way, suites, start methods). All of 3.11, on which the numbers in
 # docs/compatibility.md were made; of the others one way each, so that every way meets at least two versions.
 EVERYDAY = {
-    "3.10": [("install", ("multiprocessing",), METHODS)],
-    "3.11": [(way, ("multiprocessing",), METHODS) for way in WAYS],
-    "3.12": [("run", ("multiprocessing",), METHODS)],
-    "3.13": [("module", ("multiprocessing",), METHODS)],
+    "3.10": [("install", SUITES, METHODS)],
+    "3.11": [(way, SUITES, METHODS) for way in WAYS],
+    "3.12": [("run", SUITES, METHODS)],
+    "3.13": [("module", SUITES, METHODS)],
 }
 
 
