@@ -61,7 +61,6 @@ del TYPE_CHECKING  # not a name of this package
 __version__: str = _native.__version__
 
 MemoryLimitError = _native.MemoryLimitError
-configure = _native.configure
 
 # The functions of multiprocessing are bound methods of its default context; so are these, of ours.
 _context = context._default_context
@@ -199,6 +198,27 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY, *_SUBMODULES})
+
+
+def configure(memory_limit: int | None = None, *, blas_threads: int | str | None = None) -> None:
+    """Set limits for this process and its children; what is not given stays as it is.
+
+    `memory_limit`: most bytes of shared memory that messages may take in this tree of processes; by default
+    `BREAKEVEN_MEMORY_LIMIT`, or half of what the control group, or the machine, allows.
+
+    `blas_threads`: how many threads the numerical libraries (OpenBLAS, MKL, OpenMP) may use in each worker of a pool or
+    executor that is made from now on: a number; "auto", which is the usable cores divided by the workers; or "off", to
+    leave them alone. By default `BREAKEVEN_BLAS_THREADS`, or "auto". A number of threads that the program or its
+    environment has set for a library is left alone in any case.
+
+    Raises ValueError for what is no such limit.
+    """
+    if memory_limit is not None:
+        _native.configure(memory_limit)
+    if blas_threads is not None:
+        from . import _blas
+
+        _blas.choose(blas_threads)
 
 
 def install() -> None:

@@ -17,11 +17,13 @@ import signal
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from functools import partial
 from itertools import islice
 from multiprocessing import popen_fork, util
 from typing import Any
 
+from . import _blas
 from . import _pool_wire as wire
 from ._pool_errors import POOL, PoolTerminated, TaskTimeout, WorkerDied, may_be_the_users, unsent
 from ._pool_state import HeldCall, HeldCalls, Ledger, Map, Pacer, Parcel, Starts
@@ -100,6 +102,7 @@ class ProcessTransport:
     """Channels to and from worker processes, and their starting and ending."""
 
     local = False
+    team = None
 
     def __init__(self, context, make, slots, *, settings, daemon=True, prefix="PoolWorker", as_is=False, family=POOL):
         """
@@ -121,6 +124,8 @@ class ProcessTransport:
         self._family = family
         self.read = partial(wire.read_result, family=family)
         self._initializer, self._initargs, self._max_tasks = settings
+        self._limit = _blas.Limit(slots)
+        self._around_start = partial(_blas.for_fork, self._limit) if inherited else nullcontext
         self.tasks = _native.Channel(0, claim_slots=slots)
         self.results = _native.Channel(0)
         self.cells = Cells(slots, inherited)
@@ -182,13 +187,15 @@ class ProcessTransport:
             initargs=self._initargs,
             max_tasks=self._max_tasks,
             as_is=self.as_is,
+            limit=self._limit,
         )
         process = self._make(self._context, target=process_main, args=(setup,))
         if self._prefix:
             process.name = process.name.replace("Process", self._prefix)
         if self._daemon is not None:
             process.daemon = self._daemon
-        process.start()
+        with self._around_start():
+            process.start()
         worker = Worker(process, slot)
         try:
             self._pidfds[worker] = os.pidfd_open(process.pid)
@@ -362,6 +369,7 @@ class ThreadTransport:
         self.tasks = _ThreadTasks()
         self.results = queue.SimpleQueue()
         self.functions = wire.LocalFunctions()
+        self.team = _blas.Team()
         self._ports = {}
         self.put = self.tasks.send
         self.taken = lambda: 0  # not needed: calls between threads are never held
@@ -395,7 +403,7 @@ class ThreadTransport:
         return {}
 
     def start(self, slot):
-        port = ThreadPort(self.tasks, self.results, self.as_is)
+        port = ThreadPort(self.tasks, self.results, self.team, self.as_is)
         thread = self._make(None, target=thread_main, args=(port, slot, self._initializer, self._initargs))
         thread.daemon = True
         thread.start()
@@ -437,7 +445,7 @@ class ThreadTransport:
             worker.process.join()
 
     def close(self):
-        pass
+        self.team.rest()
 
 
 class Engine:
@@ -455,6 +463,7 @@ class Engine:
             fatal: makes the error that ends the pool from the one that it ends of.
         """
         self.transport: Any = transport
+        self._team = transport.team
         self.processes = processes
         self.always_background = always_background
         self.fatal = fatal
@@ -712,6 +721,8 @@ class Engine:
                 message = (wire.head(wire.CALLX, handle.stateless, 0, 0, len(handle.key)), *handle.key, args, keywords)
             else:
                 message = (handle.call, *handle.key, *args)
+            if self._team is not None:
+                self._team.engage(self.processes)
             seq = self.transport.put(message)
             ledger = self.ledger
             ledger.messages[seq] = job
@@ -762,6 +773,8 @@ class Engine:
             self.release()
             self.ledger.add(job)
             _active.add(self)
+            if self._team is not None:
+                self._team.engage(self.processes)
             self.feed()
             if (background and job.more()) or self.always_background or self.ledger.awaiting_callback:
                 self.want_helper()
@@ -904,6 +917,8 @@ class Engine:
         if self.ledger.idle():
             self.look = SLICE
             _active.discard(self)
+            if self._team is not None:
+                self._team.rest()
             if self.closing and not self._told:
                 self._tell()
 

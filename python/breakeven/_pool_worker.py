@@ -20,6 +20,7 @@ from itertools import islice, starmap
 from multiprocessing import context, current_process, parent_process, reduction, util
 from typing import Any
 
+from . import _blas
 from . import _pool_errors as errors
 from ._native import end_with_parent
 from ._pool_wire import (
@@ -156,7 +157,18 @@ def _attach_channel(arena, number, event):
 class Setup:
     """All that a worker process gets from its parent."""
 
-    __slots__ = ("as_is", "cells", "initargs", "initializer", "max_tasks", "parent", "results", "slot", "tasks")
+    __slots__ = (
+        "as_is",
+        "cells",
+        "initargs",
+        "initializer",
+        "limit",
+        "max_tasks",
+        "parent",
+        "results",
+        "slot",
+        "tasks",
+    )
 
     def __init__(self, **values):
         for name, value in values.items():
@@ -378,6 +390,7 @@ class _ProcessPort:
 
 def process_main(setup):
     """What a worker process runs."""
+    _blas.limit_worker(setup.limit)
     port = _ProcessPort(setup)
     port.interrupts.install()
     port.lifeline.watch()
@@ -643,9 +656,10 @@ class ThreadPort:
     apart = False
     lazy = None
 
-    def __init__(self, tasks, results, as_is=False):
+    def __init__(self, tasks, results, team, as_is=False):
         self._tasks = tasks
         self._results = results
+        self._team = team
         self._as_is = as_is
         self.interrupts = self  # signals go to the main thread
         self.in_task = False
@@ -656,6 +670,7 @@ class ThreadPort:
         self.busy = False
         taken = self._tasks.get()
         self.busy = True
+        self._team.limit_thread()
         return taken
 
     def function(self, key, stateless):

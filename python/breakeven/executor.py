@@ -25,6 +25,7 @@ from concurrent.futures import CancelledError, Executor, TimeoutError, process
 from concurrent.futures import ThreadPoolExecutor as _ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
+from . import _blas
 from . import _pool_state as state
 from . import _pool_wire as wire
 from ._cores import usable_cores
@@ -548,7 +549,19 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 class ThreadPoolExecutor(_ThreadPoolExecutor):
-    """The standard library's, with what later versions of it can do: `map(buffersize=...)` before CPython 3.14."""
+    """The standard library's, with what later versions of it can do: `map(buffersize=...)` before CPython 3.14.
+
+    While calls are under way, numerical libraries use as many threads as there are cores for each of its threads; see
+    `breakeven.configure`.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._team = _blas.Team()
+
+    def submit(self, fn, /, *args, **kwargs):
+        """A future of `fn(*args, **kwargs)`."""
+        return self._team.submit(super().submit, self._max_workers, fn, args, kwargs)
 
     if sys.version_info < (3, 14):
 
