@@ -4,8 +4,8 @@ EXPECTED is for tests that plain CPython passes and breakeven does not, because 
 test methods at most, for all versions and ways together. An entry that passes somewhere it covers is stale, and fails
 the run.
 
-FLAKY is for tests that fail now and then under plain CPython too, seen there: they get a second try. (So do a few others
-if SECOND_LOOK says so, as for the rest of our tests: see scripts/pytest.sh.)
+FLAKY is for tests that fail now and then under plain CPython too, seen there: they get a second try. (So do a few
+others if SECOND_LOOK says so, as for the rest of our tests: see scripts/pytest.sh.)
 """
 
 from __future__ import annotations
