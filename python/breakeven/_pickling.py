@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import copyreg
 import pickle
-from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
 
-from . import _diagnose
+TYPE_CHECKING = False  # importing typing takes longer than the rest of this module
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 PROTOCOL = 5
 
@@ -102,4 +103,6 @@ def names_main(stream: bytes) -> bool:
 
 def explain(obj: Any, by_name: BaseException, by_value: BaseException) -> BaseException:
     """The exception to raise for an object that can be pickled neither by name nor by value."""
+    from . import _diagnose
+
     return _diagnose.explain(obj, by_name, by_value)

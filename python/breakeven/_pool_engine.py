@@ -21,7 +21,6 @@ from contextlib import nullcontext
 from functools import partial
 from itertools import islice
 from multiprocessing import popen_fork, util
-from typing import Any
 
 from . import _blas
 from . import _pool_wire as wire
@@ -29,6 +28,10 @@ from ._pool_errors import POOL, PoolTerminated, TaskTimeout, WorkerDied, may_be_
 from ._pool_state import HeldCall, HeldCalls, Ledger, Map, Pacer, Parcel, Starts
 from ._pool_wire import BYE, DAMAGED, DIED, FAILED, ONE, PART, READY, UNFIT
 from ._pool_worker import Cells, ChannelEnd, Setup, ThreadPort, process_main, thread_main
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # How long a driver sleeps before it looks after the workers. A death wakes it earlier; where the kernel has no pidfds
 # (before 5.3), so long may one go unnoticed.
@@ -309,17 +312,30 @@ class ProcessTransport:
 
     def kill(self, workers):
         """End the workers, whatever they are doing, and wait until they have ended."""
-        processes = [worker.process for worker in workers]
-        for process in processes:
-            if process.exitcode is None:
-                process.terminate()
+        for worker in workers:
+            if worker.process.exitcode is None:
+                worker.process.terminate()
         deadline = time.monotonic() + GRACE
-        for process in processes:
-            process.join(max(0.0, deadline - time.monotonic()))
-            if process.exitcode is None:
+        for worker in workers:
+            process = worker.process
+            if not self._ends_within(worker, max(0.0, deadline - time.monotonic())):
                 # It has a handler for SIGTERM, or is stopped.
                 process.kill()
-                process.join()
+            process.join()
+
+    def _ends_within(self, worker, seconds):
+        """Does this worker's process end within so many seconds?"""
+        fd = self._pidfds.get(worker)
+        if fd is not None:
+            # Joining with a time limit would import multiprocessing.connection first, with all that it imports: when
+            # the interpreter exits with a pool that lives, half of the time would go there.
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            events = poll.poll(seconds * 1000)
+            if not any(event & select.POLLNVAL for _, event in events):  # else another thread has forgotten the worker
+                return bool(events)
+        worker.process.join(seconds)
+        return worker.process.exitcode is not None
 
     def wait_ended(self, workers):
         for worker in workers:

@@ -11,7 +11,6 @@ import pickle
 import signal as _signal
 import sys
 import threading
-from typing import Any
 
 # What is needed only when something has gone wrong is imported then: `multiprocessing.pool`, for one, costs as much as
 # starting a pool.
@@ -23,6 +22,7 @@ else:
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from multiprocessing.pool import MaybeEncodingError, RemoteTraceback  # type: ignore[attr-defined]
+    from typing import Any
 
 __all__ = [
     "MaybeEncodingError",

@@ -17,9 +17,12 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from itertools import repeat
-from typing import Any
 
 from ._native import ChunkPolicy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Call", "CallStream", "HeldCall", "HeldCalls", "IMap", "Ledger", "Map", "Pacer", "Parcel", "Starts"]
 

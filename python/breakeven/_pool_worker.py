@@ -18,7 +18,6 @@ import threading
 import time
 from itertools import islice, starmap
 from multiprocessing import context, current_process, parent_process, reduction, util
-from typing import Any
 
 from . import _blas
 from . import _pool_errors as errors
@@ -38,6 +37,10 @@ from ._pool_wire import (
     _atoms,
     dumps,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # A worker that has been at a parcel for longer than this hands over what it has, and gives the rest back if others
 # idle.

@@ -13,7 +13,6 @@ import types
 import warnings
 from collections import deque
 from multiprocessing import TimeoutError, get_context, util
-from typing import Any
 
 from . import _pool_state as state
 from . import _pool_wire as wire
@@ -51,6 +50,8 @@ __all__ = [
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ._pool_errors import MaybeEncodingError, RemoteTraceback
 
 
