@@ -1,7 +1,8 @@
 """Parallel Python that never loses to serial: `import breakeven as mp`.
 
-Every public name of `multiprocessing` is here and means the same. Queues and pools are breakeven's: messages travel
-through shared memory, and a killed process neither hangs nor corrupts anything. The rest is the standard library's own.
+Every public name of `multiprocessing` is here and means the same. Queues, pools, pipes and locks are breakeven's:
+messages travel through shared memory, and a killed process neither hangs nor corrupts anything. The rest is the
+standard library's own.
 
 `install()` puts breakeven's classes under the standard library's names, for programs that shall stay as they are;
 `breakeven run script.py` does so from the command line.

@@ -156,6 +156,55 @@ def _pipe(duplex: bool = True) -> Any:
 _pipe.__name__ = _pipe.__qualname__ = "Pipe"
 
 
+def Lock(self: Any) -> Any:
+    """Returns a non-recursive lock object"""
+    from . import synchronize
+
+    return synchronize.Lock(ctx=self.get_context())
+
+
+def RLock(self: Any) -> Any:
+    """Returns a recursive lock object"""
+    from . import synchronize
+
+    return synchronize.RLock(ctx=self.get_context())
+
+
+def Semaphore(self: Any, value: int = 1) -> Any:
+    """Returns a semaphore object"""
+    from . import synchronize
+
+    return synchronize.Semaphore(value, ctx=self.get_context())
+
+
+def BoundedSemaphore(self: Any, value: int = 1) -> Any:
+    """Returns a bounded semaphore object"""
+    from . import synchronize
+
+    return synchronize.BoundedSemaphore(value, ctx=self.get_context())
+
+
+def Condition(self: Any, lock: Any = None) -> Any:
+    """Returns a condition object"""
+    from . import synchronize
+
+    return synchronize.Condition(lock, ctx=self.get_context())
+
+
+def Event(self: Any) -> Any:
+    """Returns an event object"""
+    from . import synchronize
+
+    return synchronize.Event(ctx=self.get_context())
+
+
+def Barrier(self: Any, parties: int, action: Any = None, timeout: float | None = None) -> Any:
+    """Returns a barrier object"""
+    from . import synchronize
+
+    return synchronize.Barrier(parties, action, timeout, ctx=self.get_context())
+
+
 def Pool(
     self: Any,
     processes: int | None = None,
@@ -208,6 +257,7 @@ def install() -> None:
             return
         try:
             _install_queues()
+            _install_locks()
             _install_pools()
             _install_executor()
             _install_method(Manager)
@@ -260,8 +310,21 @@ def _install_queues() -> None:
             _TakenName.take(stdlib, make, lambda ours=ours: ours),  # type: ignore[misc]
             f"multiprocessing.queues.{name}",
         )
-        _reduced[stdlib] = name
-        _reduction.ForkingPickler.register(stdlib, _reduce_stdlib_queue)
+        _reduced[stdlib] = (_queues, name)
+        _reduction.ForkingPickler.register(stdlib, _reduce_stdlib)
+
+
+def _install_locks() -> None:
+    from multiprocessing import synchronize
+
+    for method in (Lock, RLock, Semaphore, BoundedSemaphore, Condition, Event, Barrier):
+        name = method.__name__
+        _install_method(method)
+        stdlib = getattr(synchronize, name)
+        _change(synchronize, name, _take_lazily(stdlib, "synchronize"), f"multiprocessing.synchronize.{name}")
+        # Those that were made before, and those that derived classes make, still travel to children.
+        _reduced[stdlib] = (synchronize, name)
+        _reduction.ForkingPickler.register(stdlib, _reduce_stdlib)
 
 
 def _take_lazily(stdlib: type, module: str, made: str = "") -> type:
@@ -331,17 +394,18 @@ def _install_executor() -> None:
     _change(futures, "__getattr__", __getattr__, f"concurrent.futures.{name}")
 
 
-# The standard library's queue classes do not stand under their own names meanwhile, which is where pickle looks for
-# them; their instances still travel to spawn and forkserver children, as parts of the standard library's own executor.
-_reduced: dict[type, str] = {}
+# The standard library's queue and lock classes do not stand under their own names meanwhile, which is where pickle
+# looks for them; their instances still travel to spawn and forkserver children, as parts of its own executor.
+_reduced: dict[type, tuple[Any, str]] = {}
 
 
-def _reduce_stdlib_queue(queue: Any) -> tuple[Any, ...]:
-    return _blank_stdlib_queue, (_reduced[type(queue)],), queue.__getstate__()
+def _reduce_stdlib(obj: Any) -> tuple[Any, ...]:
+    module, name = _reduced[type(obj)]
+    return _blank_stdlib, (module.__name__, name), obj.__getstate__()
 
 
-def _blank_stdlib_queue(name: str) -> Any:
-    cls = _original(_queues, name)
+def _blank_stdlib(module: str, name: str) -> Any:
+    cls = _original(importlib.import_module(module), name)
     return cls.__new__(cls)
 
 

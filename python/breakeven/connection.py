@@ -40,7 +40,7 @@ __all__ = ["Client", "Listener", "Pipe", "wait"]
 # Modules that ask for a descriptor in order to wait on it.
 _WAITERS = frozenset({"selectors", "multiprocessing.connection", "asyncio.selector_events"})
 
-# What `queues` calls so, once an end was handed to a child: with the launch goes what was kept for it.
+# What `_launch` calls `forget_ended`, once an end was handed to a child: with the launch goes what was kept for it.
 _forget_ended_launches: Callable[[], None] | None = None
 
 
@@ -145,16 +145,14 @@ def _reduce(connection: ArenaConnection) -> tuple[Any, ...]:
         name = end.lend()
         end.depart()
         return _rebuild, (duplicate, *ends, name, None)
-    from . import queues
+    from . import _launch
 
     global _forget_ended_launches
-    _forget_ended_launches = queues._forget_ended_launches
-    # As with queues: this process may close its end before the child has opened its own.
-    _forget_ended_launches()
+    _forget_ended_launches = _launch.forget_ended
     name = end.name()
-    popen.__dict__.setdefault("_breakeven_channels", {})["pipe", name] = end.copy()
-    queues._launches.add(popen)
-    return _rebuild, (duplicate, *ends, name, queues._SharedFd.for_child(end.arena_fd))
+    # As with queues: this process may close its end before the child has opened its own.
+    _launch.keep(("pipe", name), end.copy())
+    return _rebuild, (duplicate, *ends, name, _launch.SharedFd.for_child(end.arena_fd))
 
 
 def _rebuild(duplicate: Any, readable: bool, writable: bool, name: Any, arena_fd: Any) -> _stdlib.Connection:

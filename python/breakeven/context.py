@@ -1,4 +1,4 @@
-"""Start-method contexts: the standard library's, with breakeven's queues and pools.
+"""Start-method contexts: the standard library's, with breakeven's locks, queues and pools.
 
 The classes derive from `multiprocessing.context`'s, and the start method in force is kept in one place, the standard
 library's own default context. Programs that mix `multiprocessing` and `breakeven` therefore see one start method, and
@@ -28,7 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from . import managers, pool, queues
+    from . import managers, pool, queues, synchronize
 
 __all__ = [
     "AuthenticationError",
@@ -72,7 +72,7 @@ class Process(_stdlib.Process):
 
 
 class BaseContext(_stdlib.BaseContext):
-    """A context of the standard library whose queues and pools are breakeven's."""
+    """A context of the standard library whose locks, queues and pools are breakeven's."""
 
     def Queue(self, maxsize: int = 0) -> queues.Queue:  # type: ignore[override]
         """A queue of at most `maxsize` messages; 0 or less means without limit."""
@@ -97,6 +97,50 @@ class BaseContext(_stdlib.BaseContext):
         from .connection import Pipe
 
         return Pipe(duplex)
+
+    def Lock(self) -> synchronize.Lock:  # type: ignore[override]
+        """A lock, which any thread of any process may release."""
+        from .synchronize import Lock
+
+        return Lock(ctx=self.get_context())
+
+    def RLock(self) -> synchronize.RLock:  # type: ignore[override]
+        """A lock which the thread that holds it can take again, and only that thread can release."""
+        from .synchronize import RLock
+
+        return RLock(ctx=self.get_context())
+
+    def Semaphore(self, value: int = 1) -> synchronize.Semaphore:  # type: ignore[override]
+        """A counter of permits, with `value` of them at first."""
+        from .synchronize import Semaphore
+
+        return Semaphore(value, ctx=self.get_context())
+
+    def BoundedSemaphore(self, value: int = 1) -> synchronize.BoundedSemaphore:  # type: ignore[override]
+        """A counter of permits that never has more than at first."""
+        from .synchronize import BoundedSemaphore
+
+        return BoundedSemaphore(value, ctx=self.get_context())
+
+    def Condition(self, lock: Any = None) -> synchronize.Condition:  # type: ignore[override]
+        """A condition variable over `lock`, or over an RLock of its own."""
+        from .synchronize import Condition
+
+        return Condition(lock, ctx=self.get_context())
+
+    def Event(self) -> synchronize.Event:  # type: ignore[override]
+        """A flag that one can wait for."""
+        from .synchronize import Event
+
+        return Event(ctx=self.get_context())
+
+    def Barrier(  # type: ignore[override]
+        self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None
+    ) -> synchronize.Barrier:
+        """A place where `parties` threads of any processes wait for each other."""
+        from .synchronize import Barrier
+
+        return Barrier(parties, action, timeout, ctx=self.get_context())
 
     def Pool(  # type: ignore[override]
         self,

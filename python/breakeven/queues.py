@@ -18,18 +18,22 @@ import os
 import select
 import types
 import weakref
+from _multiprocessing import SemLock  # type: ignore[import-not-found]
 from collections.abc import Callable, Iterable
 from multiprocessing import context as _context
 from multiprocessing import queues as _stdlib
 from multiprocessing import reduction
-from multiprocessing.synchronize import SEM_VALUE_MAX  # type: ignore[attr-defined]
 from queue import Empty, Full
 
+from . import _launch
+from ._launch import SharedFd as _SharedFd
 from ._native import Channel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+SEM_VALUE_MAX: int = SemLock.SEM_VALUE_MAX
 
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
 
@@ -41,72 +45,16 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-class _SharedFd:
-    """A descriptor which any number of objects inside one pickled Process refer to.
-
-    All channels live in one arena, so a Process with two queues among its arguments carries the arena's descriptor
-    twice; but the spawn launcher refuses a descriptor that is listed twice, and the child must not close it twice.
-    Hence one object per launch and descriptor (pickle's memo keeps it one in the child), of which each user takes a
-    duplicate. The original is closed with the object, when the child has unpickled its Process.
-    """
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._received = False
-
-    @classmethod
-    def for_child(cls, fd: int) -> _SharedFd:
-        popen = _context.get_spawning_popen()
-        shared = popen.__dict__.setdefault("_breakeven_fds", {})
-        if fd not in shared:
-            shared[fd] = cls(fd)
-        return shared[fd]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _SharedFd._receive, (reduction.DupFd(self._fd),)
-
-    @classmethod
-    def _receive(cls, duplicate: Any) -> _SharedFd:
-        self = cls(duplicate.detach())
-        self._received = True
-        return self
-
-    def take(self) -> int:
-        return os.dup(self._fd)
-
-    def __del__(self, _close: Callable[[int], None] = os.close) -> None:
-        if self._received:
-            _close(self._fd)
-
-
-# Launches whose children may not have opened yet what they were handed.
-_launches: weakref.WeakSet[Any] = weakref.WeakSet()
-
 _CHANNEL_ONLY = 2**64 - 1  # the rest of a handle's number says who keeps the channel alive for the child
 
 
 def _share(channel: Channel) -> tuple[Any, ...]:
-    """What a child needs to open the channel, as something that can be pickled for it.
-
-    This process may drop its queue before the child has opened it, and the child may die before it does. So the launch
-    has a handle of its own on the channel, which goes with it: when its Process object is let go, or when the child is
-    known to have ended and anybody shares or closes a queue next.
-    """
-    _forget_ended_launches()
-    popen = _context.get_spawning_popen()
-    kept = popen.__dict__.setdefault("_breakeven_channels", {})
-    _launches.add(popen)
+    """What a child needs to open the channel, as something that can be pickled for it."""
     arena_fd, handle, event_fd = channel.handle()
     number = handle & _CHANNEL_ONLY
-    kept[number] = Channel.attach(os.dup(arena_fd), handle, os.dup(event_fd))
+    # A handle of its own: this process may close the queue.
+    _launch.keep(("channel", number), Channel.attach(os.dup(arena_fd), handle, os.dup(event_fd)))
     return _SharedFd.for_child(arena_fd), number, _SharedFd.for_child(event_fd)
-
-
-def _forget_ended_launches() -> None:
-    for popen in list(_launches):
-        if popen.returncode is not None:
-            popen.__dict__.pop("_breakeven_channels", None)
-            _launches.discard(popen)
 
 
 def _attach(shared: tuple[Any, ...]) -> Channel:
@@ -354,7 +302,7 @@ class Queue(_Ends, _stdlib.Queue):  # type: ignore[misc]
         self._remaining = self._channel.qsize()
         self._was_used = self._channel.puts() > 0
         self._channel.close()
-        _forget_ended_launches()
+        _launch.forget_ended()
 
     def join_thread(self) -> None:
         """Nothing to wait for, as there is no feeder thread; as in the standard library, only after close()."""
@@ -376,79 +324,30 @@ class Queue(_Ends, _stdlib.Queue):  # type: ignore[misc]
     __class_getitem__ = classmethod(types.GenericAlias)  # type: ignore[assignment]
 
 
-class JoinableQueue(Queue, _stdlib.JoinableQueue):
-    """A `Queue` that knows how many of its objects are not dealt with yet: `task_done()` and `join()`."""
+class JoinableQueue(Queue, _stdlib.JoinableQueue):  # type: ignore[misc]
+    """A `Queue` that knows how many of its objects are not dealt with yet: `task_done()` and `join()`.
 
-    def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
-        if ctx is None:
-            from .context import _default_context
+    What is on the queue is what counts: an object whose sender was killed before it was there is not waited for.
+    """
 
-            ctx = _default_context.get_context()
-        self._unfinished_tasks = ctx.Semaphore(0)
-        self._cond = ctx.Condition()
-        Queue.__init__(self, maxsize, ctx=ctx)
-
-    def __getstate__(self) -> tuple[Any, ...]:
-        return (Queue.__getstate__(self), self._cond, self._unfinished_tasks)
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        inner, self._cond, self._unfinished_tasks = state
-        Queue.__setstate__(self, inner)
-
-    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
-        channel = self._open()
-        # Counted before it can be taken, so that no consumer finds that it calls task_done() too often. What is then
-        # not put is taken back; whoever joins meanwhile has waited for that attempt.
-        self._unfinished_tasks.release()
-        try:
-            channel.send(obj, block, timeout)
-        except BaseException:
-            self._uncount(1)
-            raise
-
-    def put_many(self, items: Iterable[Any], block: bool = True, timeout: float | None = None) -> int:
-        channel = self._open()
-        items = list(items)
-        for _ in items:
-            self._unfinished_tasks.release()
-        done = 0
-        try:
-            done = channel.put_many(items, block, timeout)
-        except Full as full:
-            done = full.put  # type: ignore[attr-defined]
-            raise
-        finally:
-            self._uncount(len(items) - done)
-        return done
-
-    def _dropped(self, error: Exception, obj: object) -> None:
-        self._uncount(1)
-        self._on_queue_feeder_error(error, obj)
-
-    def _uncount(self, count: int) -> None:
-        if count:
-            with self._cond:
-                for _ in range(count):
-                    self._unfinished_tasks.acquire(False)
-                if self._unfinished_tasks._semlock._is_zero():  # type: ignore[attr-defined]
-                    self._cond.notify_all()
+    def close(self) -> None:
+        """As for `Queue`; `task_done()` and `join()` go on working."""
+        if not self._closed:
+            arena_fd, handle, event_fd = self._channel.handle()
+            self._counter = Channel.attach(os.dup(arena_fd), handle, os.dup(event_fd))
+        Queue.close(self)
 
     def task_done(self) -> None:
         """Say that one object that was taken off the queue has been dealt with.
 
         Raises ValueError if that was said more often than objects were put.
         """
-        with self._cond:
-            if not self._unfinished_tasks.acquire(False):
-                raise ValueError("task_done() called too many times")
-            if self._unfinished_tasks._semlock._is_zero():  # type: ignore[attr-defined]
-                self._cond.notify_all()
+        if not (self._counter if self._closed else self._channel).task_done():
+            raise ValueError("task_done() called too many times")
 
     def join(self) -> None:
         """Wait until `task_done()` has been called for every object that was put."""
-        with self._cond:
-            if not self._unfinished_tasks._semlock._is_zero():  # type: ignore[attr-defined]
-                self._cond.wait()
+        (self._counter if self._closed else self._channel).join()
 
 
 class SimpleQueue(_Ends, _stdlib.SimpleQueue):  # type: ignore[misc]
@@ -501,6 +400,6 @@ class SimpleQueue(_Ends, _stdlib.SimpleQueue):  # type: ignore[misc]
         for name in (*SimpleQueue._DIRECT, "put"):
             self.__dict__.pop(name, None)
         self._channel.close()
-        _forget_ended_launches()
+        _launch.forget_ended()
 
     __class_getitem__ = classmethod(types.GenericAlias)  # type: ignore[assignment]

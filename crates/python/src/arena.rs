@@ -94,6 +94,7 @@ pub(crate) fn arena_statistics(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     dict.set_item("blocks", figures.blocks)?;
     dict.set_item("channels", figures.channels)?;
     dict.set_item("blobs", figures.blobs)?;
+    dict.set_item("locks", figures.locks)?;
     dict.set_item("participants", figures.participants)?;
     dict.set_item("reserved", figures.reserved)?;
     dict.set_item("arenas", Arena::all().count())?;

@@ -403,6 +403,30 @@ impl Channel {
         self.shared.is_closed()
     }
 
+    /// Says that one more message that was taken has been dealt with. Returns False if that was said of all messages that
+    /// were ever put.
+    fn task_done(&self) -> PyResult<bool> {
+        self.enter()?.finish_one().map_err(|e| error::open(&e))
+    }
+
+    /// How many messages were put and not yet said to be dealt with.
+    fn unfinished(&self) -> PyResult<u64> {
+        Ok(self.enter()?.unfinished())
+    }
+
+    /// Waits until all messages are dealt with.
+    fn join(&self, py: Python<'_>) -> PyResult<()> {
+        let channel = self.enter()?;
+        let since = channel.times_finished().map_err(|e| error::open(&e))?;
+        while !channel.has_finished(since) {
+            wait_slice(py, Deadline::Never, |slice| channel.wait_finished(since, slice))?;
+            if self.shared.is_closed() {
+                return Err(error::closed());
+            }
+        }
+        Ok(())
+    }
+
     /// Wakes everybody who waits on the channel, in all processes; they look again and go on waiting.
     fn wake_all(&self) -> PyResult<()> {
         self.enter()?.wake_all();

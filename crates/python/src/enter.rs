@@ -32,7 +32,9 @@ pub(crate) fn after_fork_in_child() {
     MAIN_THREAD.store(current_thread(), Ordering::Relaxed);
 }
 
-fn current_thread() -> u64 {
+/// Identifier of the calling thread, never 0.
+#[inline]
+pub(crate) fn current_thread() -> u64 {
     // SAFETY: only asks the system for the calling thread's identifier.
     unsafe { ffi::PyThread_get_thread_ident() as u64 }
 }

@@ -17,6 +17,7 @@ mod pipe;
 mod plan;
 mod settings;
 mod statics;
+mod sync;
 
 use pyo3::prelude::*;
 
@@ -45,6 +46,8 @@ mod _native {
     use super::plan::{ChunkPolicy, static_chunks};
     #[pymodule_export]
     use super::settings::set_pickle_mode;
+    #[pymodule_export]
+    use super::sync::{Event, Mutex, Semaphore, Waiters};
 
     /// How this module was built.
     #[pyfunction]

@@ -39,8 +39,8 @@
 //!  +12   generation       u32   counts releases, so that a stale reference is recognised
 //!  +16   next             u32   index + 1 of the next free block
 //!  +20   class            u32   size class
-//!  +24   kind             u32   DATA, RING, CHANNEL, BLOB, LIST; THE STORE THAT MAKES OR ENDS A
-//!                              ROOT
+//!  +24   kind             u32   DATA, RING, CHANNEL, BLOB, LIST, SYNC; THE STORE THAT MAKES OR
+//!                              ENDS A ROOT
 //!  +28   backing          u32   COLD, BACKING, BACKED: whether pages exist
 //! ```
 
@@ -52,7 +52,7 @@ use crate::wait::EventWord;
 /// "brkeven" and a one, little-endian.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"brkeven\x01");
 /// Raised whenever the layout changes.
-pub(crate) const LAYOUT: u64 = 2;
+pub(crate) const LAYOUT: u64 = 3;
 /// The version word of segments that this build can use.
 pub(crate) const VERSION: u64 = LAYOUT | (size_of::<libc::pthread_mutex_t>() as u64) << 32;
 
@@ -121,6 +121,7 @@ pub(crate) mod kind {
     pub(crate) const CHANNEL: u32 = 2;
     pub(crate) const BLOB: u32 = 3;
     pub(crate) const LIST: u32 = 4;
+    pub(crate) const SYNC: u32 = 5;
 }
 
 pub(crate) mod backing {

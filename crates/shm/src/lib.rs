@@ -3,7 +3,8 @@
 //! - [`Arena`]: one anonymous memory file per process tree, whose blocks are recycled warm;
 //! - [`Channel`]: queues of small messages with blocks attached;
 //! - [`Blob`]: what one process publishes and many read copy-on-write;
-//! - [`List`]: sequences that many processes read and change in place.
+//! - [`List`]: sequences that many processes read and change in place;
+//! - [`sync`]: locks, semaphores, events and conditions that survive their owners.
 //!
 //! All `unsafe` of the project lives here (but for what PyO3 forces), and all that is Linux.
 //! `sys` calls the kernel; [`layout`] draws what is shared; `arena`, `channel`, `wait` and
@@ -13,6 +14,7 @@
 #![warn(missing_docs)]
 
 mod primitive;
+pub mod sync;
 pub mod wait;
 
 #[cfg(not(breakeven_loom))]

@@ -107,6 +107,22 @@ impl Arena {
         me != 0 && self.inner.inherited.load(Relaxed) == me
     }
 
+    /// Whether `participant` is dead or was reaped. Asks the system, which takes some ten
+    /// microseconds; a wrong "no" becomes right soon.
+    pub(crate) fn is_gone(&self, participant: u32) -> bool {
+        !self.is_current(participant) || self.is_dead(self.slot(participant))
+    }
+
+    /// Whether the participant in a slot is dead and was not reaped yet.
+    pub(crate) fn is_slot_dead(&self, index: u32) -> bool {
+        self.is_dead(self.slot(index))
+    }
+
+    /// Says that somebody was found dead: whoever has time reaps.
+    pub(crate) fn want_reaping(&self) {
+        self.header().reap_wanted.store(1, Relaxed);
+    }
+
     fn is_dead(&self, slot: &Slot) -> bool {
         match slot.state.load(Acquire) {
             slot_state::DYING => true,
@@ -314,5 +330,5 @@ impl Reachable {
 
 /// Whether a descriptor's kind is one that keeps other blocks alive.
 pub(crate) fn is_root(kind_word: u32) -> bool {
-    matches!(kind_word, kind::CHANNEL | kind::BLOB | kind::LIST)
+    matches!(kind_word, kind::CHANNEL | kind::BLOB | kind::LIST | kind::SYNC)
 }

@@ -1,9 +1,9 @@
-//! Roots: channels, blobs and lists, which keep other blocks alive and are shared by several
-//! processes.
+//! Roots: channels, blobs, lists and locks, which may keep other blocks alive and are shared by
+//! several processes.
 //!
 //! ```text
 //!  root block
-//!  +0      what the kind needs (ChannelHeader, BlobHeader, ListHeader), at most 1 KiB
+//!  +0      what the kind needs (ChannelHeader, ..., SyncHeader), at most 1 KiB
 //!  +1024   handles   [u16; 1024], per participant slot: how many handles that process has
 //!  +3072   what the kind needs (claims; references and bytes)
 //! ```
@@ -20,7 +20,7 @@ use crate::list::ListHeader;
 use crate::participant::{Reachable, is_root};
 use crate::primitive::AtomicU16;
 use crate::primitive::Ordering::{AcqRel, Acquire, Relaxed};
-use crate::{blob, channel, list};
+use crate::{blob, channel, list, sync};
 
 /// Where the handle counts start in a root block.
 pub(crate) const HANDLES_AT: u64 = 1024;
@@ -132,6 +132,7 @@ fn destroy(arena: &Arena, index: u32, descriptor: &Descriptor) {
         kind::CHANNEL => channel::empty_for_destruction(arena, descriptor, me),
         kind::BLOB => blob::empty_for_destruction(arena, descriptor, me),
         kind::LIST => list::empty_for_destruction(arena, descriptor, me),
+        kind::SYNC => {} // keeps nothing alive
         _ => return,
     }
     store(&descriptor.owner, me, Relaxed);
@@ -168,6 +169,7 @@ pub(crate) fn survey(arena: &Arena, dead: &[u32], reachable: &mut Reachable) {
             match descriptor.kind.load(Relaxed) {
                 kind::CHANNEL => channel::survey(arena, descriptor, reachable),
                 kind::LIST => list::survey(arena, descriptor, reachable),
+                kind::SYNC => sync::survey(arena, descriptor, dead),
                 _ => blob::survey(arena, descriptor, reachable),
             }
         } else {

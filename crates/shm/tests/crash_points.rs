@@ -409,3 +409,232 @@ fn reaping_itself() {
         },
     );
 }
+
+mod sync {
+    use super::{arena, at_every_store};
+    use breakeven_shm::Arena;
+    use breakeven_shm::sync::{Condition, Event, Mutex, ReleaseError, Round, Semaphore};
+    use std::time::Duration;
+
+    const SLICE: Duration = Duration::from_millis(60);
+
+    fn acquire(mutex: &Mutex, thread: u64) {
+        let mut round = Round::default();
+        for _ in 0..500 {
+            if mutex.try_acquire(thread).unwrap() || mutex.wait(thread, SLICE, &mut round).unwrap().0 {
+                return;
+            }
+        }
+        panic!("the lock is not to be had");
+    }
+
+    #[test]
+    fn a_mutex() {
+        for recursive in [false, true] {
+            let arena = arena();
+            let mutex = Mutex::create(&arena, recursive).unwrap();
+            at_every_store(
+                &arena,
+                |victim: &Arena| {
+                    let mutex = Mutex::open(victim, mutex.ticket()).unwrap();
+                    acquire(&mutex, 1);
+                    mutex.release(1).unwrap();
+                },
+                |_| {
+                    acquire(&mutex, 2);
+                    assert!(!mutex.try_acquire(3).unwrap(), "one has it");
+                    mutex.release(2).unwrap();
+                    assert!(!mutex.is_recovered());
+                },
+            );
+        }
+    }
+
+    #[test]
+    fn a_mutex_of_somebody_who_died_taking_it_over() {
+        let arena = arena();
+        let mutex = Mutex::create(&arena, false).unwrap();
+        let hold = || {
+            let first = arena.again().unwrap();
+            let held = Mutex::open(&first, mutex.ticket()).unwrap();
+            assert!(held.try_acquire(1).unwrap());
+            std::mem::forget(held);
+            first.abandon();
+        };
+        hold();
+        at_every_store(
+            &arena,
+            |victim: &Arena| {
+                let mutex = Mutex::open(victim, mutex.ticket()).unwrap();
+                acquire(&mutex, 1);
+                assert!(mutex.is_recovered());
+            },
+            |_| {
+                // Killed after opening it only: still the first one's; else the victim's.
+                acquire(&mutex, 2);
+                assert!(mutex.is_recovered(), "whoever comes next learns of it");
+                mutex.release(2).unwrap();
+                hold();
+            },
+        );
+        assert!(mutex.recoveries() > 1);
+    }
+
+    #[test]
+    fn a_semaphore_has_exactly_what_it_had() {
+        let arena = arena();
+        let semaphore = Semaphore::create(&arena, 3, 3).unwrap();
+        assert!(semaphore.try_acquire().unwrap());
+        at_every_store(
+            &arena,
+            |victim: &Arena| {
+                let semaphore = Semaphore::open(victim, semaphore.ticket()).unwrap();
+                assert!(semaphore.try_acquire().unwrap());
+                assert!(semaphore.try_acquire().unwrap());
+                semaphore.release().unwrap();
+            },
+            |_| {
+                arena.reap();
+                assert_eq!((semaphore.permits(), semaphore.held()), (2, 1));
+                // Also while others go on before the dead are found.
+                assert!(semaphore.try_acquire().unwrap());
+                semaphore.release().unwrap();
+                assert_eq!((semaphore.permits(), semaphore.held()), (2, 1));
+            },
+        );
+        semaphore.release().unwrap();
+        assert_eq!(semaphore.release(), Err(ReleaseError::TooOften));
+    }
+
+    #[test]
+    fn a_semaphore_that_others_use_before_the_dead_are_found() {
+        let arena = arena();
+        let semaphore = Semaphore::create(&arena, 3, 3).unwrap();
+        at_every_store(
+            &arena,
+            |victim: &Arena| {
+                let semaphore = Semaphore::open(victim, semaphore.ticket()).unwrap();
+                assert!(semaphore.try_acquire().unwrap());
+                semaphore.release().unwrap();
+                assert!(semaphore.try_acquire().unwrap());
+            },
+            |_| {
+                for _ in 0..3 {
+                    assert!(semaphore.try_acquire().unwrap());
+                    semaphore.release().unwrap();
+                }
+                arena.reap();
+                assert_eq!((semaphore.permits(), semaphore.held()), (3, 0));
+            },
+        );
+    }
+
+    #[test]
+    fn a_signal_does_not_come_back() {
+        let arena = arena();
+        let semaphore = Semaphore::create(&arena, 0, 10).unwrap();
+        at_every_store(
+            &arena,
+            |victim: &Arena| {
+                let semaphore = Semaphore::open(victim, semaphore.ticket()).unwrap();
+                semaphore.release().unwrap();
+                assert!(semaphore.try_acquire().unwrap());
+            },
+            |_| {
+                arena.reap();
+                assert!(semaphore.permits() <= 1, "it was sent once");
+                while semaphore.try_acquire().unwrap() {}
+            },
+        );
+    }
+
+    #[test]
+    fn an_event() {
+        let arena = arena();
+        let event = Event::create(&arena).unwrap();
+        at_every_store(
+            &arena,
+            |victim: &Arena| {
+                let event = Event::open(victim, event.ticket()).unwrap();
+                event.set().unwrap();
+                event.clear().unwrap();
+                let since = event.since().unwrap();
+                event.wait(since, Duration::from_millis(1));
+            },
+            |_| {
+                let since = event.since().unwrap();
+                event.set().unwrap();
+                assert!(event.has_come(since) && event.is_set().unwrap());
+                event.clear().unwrap();
+            },
+        );
+    }
+
+    /// One who waits dies at each store of coming, being notified and leaving; another waits all the
+    /// while. Whoever is notified last has to be somebody alive.
+    #[test]
+    fn a_condition() {
+        let arena = arena();
+        let condition = Condition::create(&arena).unwrap();
+        at_every_store(
+            &arena,
+            |victim: &Arena| {
+                let condition = Condition::open(victim, condition.ticket()).unwrap();
+                let place = condition.enter().unwrap().unwrap();
+                condition.notify(1).unwrap();
+                condition.leave(place);
+            },
+            |survived| {
+                let place = condition.enter().unwrap().unwrap();
+                arena.reap();
+                assert!(condition.deaths() <= 1 && (!survived || condition.deaths() == 0));
+                condition.notify(1).unwrap();
+                assert!(condition.has_come(place), "the dead are passed over");
+                assert!(condition.leave(place));
+                assert_eq!((condition.waiting(), condition.deaths()), (0, 0));
+                assert_eq!(condition.notify(usize::MAX).unwrap(), 0);
+                // Every place is free again.
+                let places: Vec<usize> = (0..Condition::MOST).map(|_| condition.enter().unwrap().unwrap()).collect();
+                assert_eq!(condition.enter().unwrap(), None);
+                places.into_iter().for_each(|place| assert!(!condition.leave(place)));
+            },
+        );
+    }
+
+    #[test]
+    fn a_notification_of_the_dead_is_passed_on() {
+        let arena = arena();
+        let condition = Condition::create(&arena).unwrap();
+        let other = arena.again().unwrap();
+        let theirs = Condition::open(&other, condition.ticket()).unwrap();
+        let first = theirs.enter().unwrap().unwrap();
+        let mine = condition.enter().unwrap().unwrap();
+        assert_eq!(condition.notify(1).unwrap(), 1);
+        assert!(theirs.has_come(first) && !condition.has_come(mine), "who waits longest");
+        std::mem::forget(theirs);
+        other.abandon();
+        arena.reap();
+        assert!(condition.has_come(mine));
+        assert!(condition.leave(mine));
+    }
+
+    #[test]
+    fn handles_of_the_dead_are_taken_back() {
+        let arena = arena();
+        let before = arena.statistics();
+        at_every_store(
+            &arena,
+            |victim: &Arena| {
+                let mutex = Mutex::create(victim, true).unwrap();
+                let semaphore = Semaphore::create(victim, 1, 1).unwrap();
+                let event = Event::create(victim).unwrap();
+                drop((mutex, semaphore, event, Condition::create(victim).unwrap()));
+            },
+            |_| {
+                arena.reap();
+                let now = arena.statistics();
+                assert_eq!((now.in_use, now.locks), (before.in_use, 0));
+            },
+        );
+    }
+}

@@ -123,6 +123,8 @@ pub struct ArenaStatistics {
     pub channels: u64,
     /// Blobs that exist.
     pub blobs: u64,
+    /// Locks, semaphores, events and conditions that exist.
+    pub locks: u64,
     /// Processes that use the arena.
     pub participants: u64,
     /// Bytes of address space.
@@ -701,6 +703,7 @@ impl Arena {
             match descriptor.kind.load(Relaxed) {
                 kind::CHANNEL => figures.channels += 1,
                 kind::BLOB => figures.blobs += 1,
+                kind::SYNC => figures.locks += 1,
                 _ => {}
             }
         }

@@ -7,6 +7,7 @@ mod marks;
 
 mod batch;
 mod end;
+mod finish;
 
 use crate::arena::{Arena, Block, BlockRef, Counter};
 use crate::crash::{store, store64};
@@ -71,6 +72,8 @@ pub(crate) struct ChannelHeader {
     writable: EventWord,
     waits: AtomicU64,
     wakes: AtomicU64,
+    _pad5: [AtomicU64; 6],
+    finish: finish::Finish,
 }
 
 // SAFETY: atomics, locks and event words only.
@@ -84,6 +87,7 @@ const _: () = {
     assert!(core::mem::offset_of!(ChannelHeader, recv_ring) == 256);
     assert!(core::mem::offset_of!(ChannelHeader, readable) == 320);
     assert!(core::mem::offset_of!(ChannelHeader, writable) == 384);
+    assert!(core::mem::offset_of!(ChannelHeader, finish) == 512);
 };
 
 /// What kind of channel to make.
