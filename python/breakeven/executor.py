@@ -182,7 +182,7 @@ class ProcessPoolExecutor(Executor):
         self._function = transport.functions.handle
         # Must a call be looked at under the lock, because something is not as it is in the middle of the work?
         self._careful = True
-        self._refused = 0  # calls whose function could not be pickled; the standard executor starts workers for them
+        self._refused = 0  # calls that could not be pickled; the standard executor starts workers for them
         _executors.add(self)
         _engines.add(engine)
         # Dropped without shutdown: what was submitted is still run, and then the workers end.
@@ -296,8 +296,12 @@ class ProcessPoolExecutor(Executor):
                 engine.limit(limit)
             if kills:
                 future.kills = kills
-            self._stream.pending.append(future)
+            stream = self._stream
+            on_the_way = stream.in_flight + len(stream.pending)
+            stream.pending.append(future)
             self._send(future)
+            if stream.in_flight + len(stream.pending) == on_the_way:  # no result is booked under the lock
+                self._refused += 1  # the arguments could not be pickled
         return future
 
     def _send(self, future):
