@@ -322,16 +322,19 @@ impl Arena {
     /// is taken back.
     pub fn alloc(&self, len: usize) -> Result<Block, AllocError> {
         let me = self.me().map_err(AllocError::Register)?;
-        let index = match self.alloc_index(len, me, kind::DATA, false) {
-            Ok(index) => index,
+        let alloc = || self.alloc_index_fresh(len, me, kind::DATA, false);
+        let (index, fresh) = match alloc() {
+            Ok(allocated) => allocated,
             Err(AllocError::System(_) | AllocError::Limit { .. }) => {
                 self.reap();
-                self.alloc_index(len, me, kind::DATA, false)?
+                alloc()?
             }
-            Err(AllocError::Exhausted { .. }) if self.reap() > 0 => self.alloc_index(len, me, kind::DATA, false)?,
+            Err(AllocError::Exhausted { .. }) if self.reap() > 0 => alloc()?,
             Err(error) => return Err(error),
         };
-        Ok(self.block(index, me, len))
+        let mut block = self.block(index, me, len);
+        block.fresh = fresh;
+        Ok(block)
     }
 
     /// Says that this process's page tables have lost a block's pages.
@@ -402,12 +405,18 @@ impl Arena {
             address: self.inner.segment.address(offset, size as usize),
             len: len.min(size as usize),
             capacity: size as usize,
+            fresh: false,
         }
     }
 
     /// Allocates and returns the index. Never reaps: callers may hold a channel's lock.
     /// `zeroed` blocks read as zeros.
     pub(crate) fn alloc_index(&self, len: usize, me: u32, kind: u32, zeroed: bool) -> Result<u32, AllocError> {
+        self.alloc_index_fresh(len, me, kind, zeroed).map(|(index, _)| index)
+    }
+
+    /// As [`alloc_index`](Self::alloc_index); also says whether its pages were never used before.
+    fn alloc_index_fresh(&self, len: usize, me: u32, kind: u32, zeroed: bool) -> Result<(u32, bool), AllocError> {
         let wanted = len as u64;
         let class = SizeClass::for_len(wanted).ok_or(AllocError::Exhausted { wanted })?;
         let guard = self.lock();
@@ -424,7 +433,7 @@ impl Arena {
             unsafe { address.write_bytes(0, size as usize) };
         }
         store(&descriptor.kind, kind, Relaxed);
-        Ok(index)
+        Ok((index, fresh))
     }
 
     /// Takes a block off a free list or carves a new one; `true` if its pages are still to be had.
@@ -817,6 +826,8 @@ pub struct Block {
     address: NonNull<u8>,
     len: usize,
     capacity: usize,
+    /// Nobody has used its pages yet, as far as this handle knows.
+    fresh: bool,
 }
 
 // SAFETY: a block is plain memory owned by one participant; nothing binds it to a thread.
@@ -873,7 +884,7 @@ impl Block {
             return;
         }
         // SAFETY: the block's own range of our mapping of the segment.
-        unsafe { memfd::populate(self.address, self.capacity) };
+        unsafe { memfd::populate(self.address, self.capacity, self.fresh) };
         populated.insert(self.index);
     }
 
