@@ -264,7 +264,8 @@ def install() -> None:
             _install_method(Pipe)
             _change(_connection, "Pipe", _pipe, "multiprocessing.connection.Pipe")
             _change(_spawn, "get_preparation_data", _with_install(_spawn.get_preparation_data))
-            _change(_context.ForkProcess, "_Popen", vars(context.ForkProcess)["_Popen"])
+            for name in ("ForkProcess", "SpawnProcess", "ForkServerProcess"):
+                _change(getattr(_context, name), "_Popen", vars(getattr(context, name))["_Popen"])
         except BaseException:
             _restore()
             raise

@@ -406,6 +406,10 @@ def process_main(setup):
     util.debug("pool worker %d ends", setup.slot)
 
 
+# For the template, which tells by this what it has to end when its owner goes.
+process_main._ends_with_parent = True  # type: ignore[attr-defined]
+
+
 class _Quiet(Exception):
     """Ends a worker whose parent knows why."""
 

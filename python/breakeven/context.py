@@ -13,9 +13,7 @@ from multiprocessing import reduction
 from multiprocessing.context import (
     AuthenticationError,
     BufferTooShort,
-    ForkServerProcess,
     ProcessError,
-    SpawnProcess,
     TimeoutError,
     assert_spawning,
     get_spawning_popen,
@@ -61,6 +59,26 @@ class ForkProcess(_stdlib.ForkProcess):
         popen = Popen(process_obj)  # returns in the parent only
         _native.note_child(popen.pid)
         return popen
+
+
+class SpawnProcess(_stdlib.SpawnProcess):
+    """The standard library's, forked from a template that is as fresh as a new interpreter; see `_warm`."""
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:
+        from ._warm import popen
+
+        return popen(process_obj)
+
+
+class ForkServerProcess(_stdlib.ForkServerProcess):
+    """The standard library's, forked from a template that has the program's modules imported; see `_warm`."""
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:
+        from ._warm import popen
+
+        return popen(process_obj)
 
 
 class Process(_stdlib.Process):
@@ -176,11 +194,15 @@ class ForkContext(BaseContext, _stdlib.ForkContext):
 
 
 class SpawnContext(BaseContext, _stdlib.SpawnContext):
-    """Children are fresh interpreters."""
+    """Children are as fresh interpreters."""
+
+    Process = SpawnProcess
 
 
 class ForkServerContext(BaseContext, _stdlib.ForkServerContext):
     """Children are forks of a server process that was started afresh."""
+
+    Process = ForkServerProcess
 
 
 class DefaultContext(BaseContext, _stdlib.DefaultContext):

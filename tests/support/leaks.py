@@ -3,6 +3,7 @@
 import gc
 import os
 import re
+import sys
 import threading
 import time
 from multiprocessing import forkserver, resource_tracker
@@ -17,10 +18,13 @@ def _read(path):
 
 
 def _helpers():
-    """Processes and descriptors of the standard library's helpers, which it starts once and keeps."""
+    """Processes and descriptors of helpers that are started once and kept: the standard library's, and our template."""
     tracker, server = resource_tracker._resource_tracker, forkserver._forkserver
     pids = {getattr(tracker, "_pid", None), getattr(server, "_forkserver_pid", None)} - {None}
     fds = {getattr(tracker, "_fd", None), getattr(server, "_forkserver_alive_fd", None)} - {None}
+    warm = sys.modules.get("breakeven._warm")
+    if warm is not None:
+        fds |= warm.descriptors()
     return pids, fds
 
 

@@ -9,6 +9,7 @@ mod channel;
 mod closable;
 mod codec;
 mod debug;
+mod detached;
 mod enter;
 mod error;
 mod fork;
@@ -36,6 +37,8 @@ mod _native {
     use super::codec::{BlockView, Collector, Items, ReducerTable, Slice};
     #[pymodule_export]
     use super::debug::{_decode, _encode};
+    #[pymodule_export]
+    use super::detached::start_detached;
     #[pymodule_export]
     use super::fork::{end_with_parent, fork_before, fork_child, fork_parent, note_child};
     #[pymodule_export]

@@ -1,5 +1,6 @@
 //! The only files that call the kernel or libc.
 
+pub mod detached;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub mod limits;

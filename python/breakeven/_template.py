@@ -1,0 +1,799 @@
+"""The template process: an interpreter with the program's modules imported, from which workers are forked.
+
+What runs here runs in the template and in the children that it forks. `_warm` starts it and speaks to it;
+docs/design/warm-start.md has the protocol, the failure table and the reasons.
+"""
+
+from __future__ import annotations
+
+import ast
+import atexit
+import gc
+import importlib
+import io
+import marshal
+import os
+import pickle
+import pkgutil
+import random
+import runpy
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+import warnings
+from multiprocessing import forkserver, resource_tracker, spawn, util
+
+# The first two are what a process of ours needs before it comes to its target.
+from . import (
+    _pool_worker,  # noqa: F401
+    context,
+    queues,  # noqa: F401
+)
+from ._warm import CONFIG, CONTROL, END, MAX_FDS, OWNER, START
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_NOTHING = compile("import sys\n\ndef nothing():\n    pass\n", "<nothing>", "exec")
+
+# Signals that are sent to whole process groups, or by accident, and do not concern the template: it ends when its
+# owner does, and not before its children have told how they ended.
+IGNORED = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM")
+)
+# Signals that an interpreter ignores from its start on.
+PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)
+
+# Spare processes are forked when nothing has been asked for so long: not while those just started need the cores.
+SPARE_DELAY = 0.004
+
+# How long children that end with the owner may take to end by SIGTERM.
+GRACE = 0.4
+
+
+class _NotPreloaded(BaseException):
+    """Ends the import of a module that needs one which must not be preloaded; programs do not catch it."""
+
+
+class _Blocker:
+    """A finder of modules that finds nothing, and stops where a module is wanted that must not be preloaded."""
+
+    def __init__(self, names: set[str]) -> None:
+        self._names = names
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name in self._names:
+            raise _NotPreloaded(name)
+
+
+class _Pickled:
+    """Pickles as a process object does; that itself refuses outside of a start, for the key in it."""
+
+    def __init__(self, process: Any) -> None:
+        self._state = {name: value for name, value in vars(process).items() if name != "_config"}
+
+    def __reduce__(self) -> Any:
+        return object.__new__, (context.SpawnProcess,), self._state
+
+
+class _Watch:
+    """What of the surroundings the modules look at while they are imported."""
+
+    def __init__(self) -> None:
+        self.keys: set[bytes] = set()
+        self.asked_pid: set[str] = set()
+        self._environ = os._Environ  # type: ignore[attr-defined]
+
+    def __enter__(self) -> _Watch:
+        cls, keys = self._environ, self.keys
+        getitem, iterate, getpid = cls.__getitem__, cls.__iter__, os.getpid
+        self._before = (getitem, iterate, getpid)
+
+        def __getitem__(environ: Any, key: Any) -> Any:
+            keys.add(os.fsencode(key) if isinstance(key, str) else bytes(key))
+            return getitem(environ, key)
+
+        def __iter__(environ: Any) -> Any:
+            keys.add(b"*")
+            return iterate(environ)
+
+        def asked() -> int:
+            self.asked_pid.add(sys._getframe(1).f_globals.get("__name__", ""))
+            return getpid()
+
+        cls.__getitem__, cls.__iter__ = __getitem__, __iter__  # type: ignore[method-assign]
+        os.getpid = asked  # type: ignore[assignment]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._environ.__getitem__, self._environ.__iter__, os.getpid = self._before  # type: ignore[method-assign]
+
+
+class Preload:
+    """Imports the program's modules, and finds those whose import does more than define things.
+
+    A child of the template must find what it would find in a fresh interpreter. So a module is not preloaded if its
+    import starts a thread (which a fork would lose) or a process, opens a descriptor (which all children would share),
+    writes to the standard streams (which each child would do), or, in a module of the program itself, keeps a random
+    generator or asks for the process number. Such a module taints the template, which is given up for one without it.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.skip = set(config["skip"])
+        self.own = set(config["own"])
+        self.explicit = list(config["explicit"])
+        self.modules = list(config["modules"])
+        self.main_path = config["main_path"]
+        self.main_code: Any = None
+        self.main_signature: Any = None
+        self.guilty: dict[str, str] = {}
+        process = context.SpawnProcess(target=len, args=((),), name="SpawnProcess-1")
+        settings = {"name": "", "sys_path": sys.path, "sys_argv": sys.argv, "start_method": "spawn", "dir": "/"}
+        self._pickles = pickle.dumps(settings) + pickle.dumps(_Pickled(process))
+        self.watch = _Watch()
+        self._seen_threads = 1
+        self._written = 0
+
+    def first(self) -> None:
+        """What a child needs to come up: the modules asked for by name, and those that the script imports."""
+        wanted = [name for name in self.explicit if name != "__main__"]
+        if self.main_path is not None:
+            known = set(self.modules)
+            wanted += [name for name in self._read_main() if name in known]
+        for name in wanted:
+            self.load(name)
+
+    def rest(self) -> list[str]:
+        """The program's other modules: installed ones first, then its own, those that others import before these."""
+        foreign = [name for name in self.modules if name not in self.own]
+        return foreign + [name for name in reversed(self.modules) if name in self.own]
+
+    def _read_main(self) -> list[str]:
+        """Names of the modules that the script imports in any case; remembers its code, for children run it."""
+        path = self.main_path
+        try:
+            signature = _signature(path)
+            get_code: Any = runpy._get_code_from_file  # type: ignore[attr-defined]
+            arguments = (path,) if get_code.__code__.co_argcount == 1 else ("__mp_main__", path)
+            self.main_code = get_code(*arguments)
+            self.main_signature = signature
+            with io.open_code(path) as file:
+                return list(_imports(ast.parse(file.read())))
+        except Exception:
+            return []  # a script that cannot be read or compiled says so in the child that runs it
+
+    def load(self, name: str) -> None:
+        """Import one module and look at what that did."""
+        if name in sys.modules or name in self.skip:
+            return
+        before = set(sys.modules)
+        lowest, parent = _lowest_descriptor(), _has_children()
+        blocker = _Blocker(self.skip)
+        sys.meta_path.insert(0, blocker)  # type: ignore[arg-type]
+        try:
+            with self.watch, warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                importlib.import_module(name)
+        except BaseException:
+            pass  # whoever needs it meets the error himself
+        finally:
+            if blocker in sys.meta_path:
+                sys.meta_path.remove(blocker)  # type: ignore[arg-type]
+        new = [module for module in sys.modules if module not in before]
+        reason = self._trace(lowest, parent)
+        if reason is not None:
+            self.guilty[name] = reason
+            for module in new:
+                if module in self.own:
+                    self.guilty[module] = reason
+        for module in new:
+            if module in self.own:
+                reason = self._state(module)
+                if reason is not None:
+                    self.guilty[module] = reason
+
+    def _trace(self, lowest: int, parent: bool) -> str | None:
+        if _threads() > self._seen_threads:
+            # OpenBLAS has its threads from the start; they end at a fork, and come back when they are needed.
+            settle()
+            if _threads() > self._seen_threads:
+                self._seen_threads = _threads()
+                return "starts a thread"
+        if not parent and _has_children():
+            return "starts a process"
+        if _lowest_descriptor() != lowest:
+            return "opens a file or socket"
+        _flush()
+        written = os.fstat(1).st_size
+        if written != self._written:
+            self._written = written
+            return "writes to the standard streams"
+        return None
+
+    def _state(self, name: str) -> str | None:
+        if name in self.watch.asked_pid:
+            return "asks for the process number"
+        for value in list(vars(sys.modules[name]).values()):
+            kind = type(value)
+            if isinstance(value, random.Random) and kind is not random.SystemRandom and value is not random._inst:  # type: ignore[attr-defined]
+                return "keeps a random generator"
+            if kind.__module__.startswith("numpy.random") and kind.__name__ in ("Generator", "RandomState"):
+                return "keeps a random generator"
+        return None
+
+    def rehearse(self) -> None:
+        """Do, as far as it has no effect, what becoming a process does.
+
+        After a fork the first write to each page costs a fault and a copy. A spare has the time to take those for the
+        pages that a start needs, which is half of what a start takes.
+        """
+        try:
+            loaded = io.BytesIO(self._pickles)
+            with io.BufferedReader(loaded) as file:  # type: ignore[arg-type]
+                for _ in range(2):
+                    pickle.load(file)
+            if self.main_code is not None:
+                pkgutil.get_importer(self.main_path)
+            runpy._run_module_code(_NOTHING, None, "__mp_main__", pkg_name="", script_name=os.devnull)  # type: ignore[attr-defined]
+            spawn.prepare({})
+            _open_streams()
+            util._close_stdin()  # type: ignore[attr-defined]
+            util.info("a rehearsal")
+            util._flush_std_streams()  # type: ignore[attr-defined]
+            signal.pthread_sigmask(signal.SIG_BLOCK, ())
+            forkserver._forkserver._inherited_fds = []  # type: ignore[attr-defined]
+        except Exception:
+            pass  # a program has changed what is used here; the real thing will tell
+
+    def own_files(self) -> list[tuple[str, tuple[int, int]]]:
+        """Files of the program's own modules that are loaded, with what tells whether they have been changed."""
+        found = []
+        for name in self.own:
+            path = getattr(sys.modules.get(name), "__file__", None)
+            if isinstance(path, str):
+                try:
+                    found.append((path, _signature(path)))
+                except OSError:
+                    pass
+        return found
+
+
+def _imports(tree: Any) -> Any:
+    """Modules that a script's body imports, but for what is done only if the script is the main program."""
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name
+        elif isinstance(node, ast.ImportFrom):
+            if node.module and not node.level:
+                yield node.module
+                for alias in node.names:
+                    yield f"{node.module}.{alias.name}"
+        elif isinstance(node, ast.Try):
+            yield from _imports(node)
+        elif isinstance(node, ast.If):
+            names = {leaf.id for leaf in ast.walk(node.test) if isinstance(leaf, ast.Name)}
+            if "__name__" not in names and "TYPE_CHECKING" not in names:
+                yield from _imports(node)
+
+
+def _signature(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_mtime_ns, status.st_size
+
+
+def _threads() -> int:
+    return os.stat("/proc/self/task").st_nlink - 2
+
+
+def _lowest_descriptor() -> int:
+    fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    os.close(fd)
+    return fd
+
+
+def _has_children() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, ValueError, OSError):
+            pass
+
+
+def settle() -> None:
+    """Fork once, for what libraries do before a fork; and give their threads a moment to be gone."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    deadline = time.monotonic() + 0.1
+    while _threads() > 1 and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+class _Child:
+    __slots__ = ("pid", "pidfd", "sock", "taken", "tied")
+
+    def __init__(self, pid: int, pidfd: int, sock: socket.socket) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.sock = sock
+        self.taken = False
+        self.tied = True  # ends with the owner; spares do
+
+
+class Template:
+    """Forks children on request, keeps some in stock, and tells the owner how they end."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.control: socket.socket | None = socket.socket(fileno=CONTROL)
+        self.control.setblocking(False)
+        self.preload = Preload(config)
+        self.todo: list[str] = []
+        self.want = config["spares"]
+        self.idle = config["idle"]
+        self.children: dict[int, _Child] = {}  # by pidfd
+        self.owner_gone = False
+        self.closing = False
+        self.poll = select.poll()
+        self.poll.register(CONTROL, select.POLLIN)
+        self.poll.register(OWNER, select.POLLIN)
+        self.active = time.monotonic()  # when something was last asked for, or a child ended
+        self.next_spare = self.active
+
+    # --- coming up ---
+
+    def come_up(self) -> None:
+        preload = self.preload
+        preload.first()
+        if _threads() > 1:
+            settle()
+        self.todo = preload.rest()
+        self.tell_taint()
+        self.tell_ready()
+
+    def tell_taint(self) -> None:
+        guilty, self.preload.guilty = self.preload.guilty, {}
+        if guilty:
+            self.todo = []
+            self.want = 0
+            self.say("tainted", guilty)
+
+    def tell_ready(self) -> None:
+        preload = self.preload
+        self.say("ready", sorted(preload.watch.keys), preload.own_files(), not self.todo)
+
+    def say(self, *message: Any, fds: Any = ()) -> bool:
+        if self.control is None:
+            return False
+        data = marshal.dumps(message)
+        try:
+            self.control.setblocking(True)
+            if fds:
+                socket.send_fds(self.control, [data], fds)
+            else:
+                self.control.send(data)
+        except OSError:
+            return False
+        else:
+            return True
+        finally:
+            self.control.setblocking(False)
+
+    # --- serving ---
+
+    def serve(self) -> None:
+        while not self.owner_gone:
+            if self.closing and not self.children:
+                return
+            for fd, _ in self.poll.poll(self.patience()):
+                if fd == OWNER:
+                    self.owner_gone = True
+                elif fd == CONTROL:
+                    self.hear()
+                elif fd in self.children:
+                    self.ended(self.children[fd])
+            self.work_ahead()
+        self.end_tied()
+
+    def patience(self) -> int | None:
+        """Milliseconds to sleep at most."""
+        if self.closing:
+            return None
+        if self.todo:
+            return 0
+        now = time.monotonic()
+        if self.spares() < self.want:
+            return max(0, int((self.next_spare - now) * 1000) + 1)
+        if any(child.taken for child in self.children.values()):
+            return None
+        return max(0, int((self.active + self.idle - now) * 1000) + 1)
+
+    def spares(self) -> int:
+        return sum(not child.taken for child in self.children.values())
+
+    def work_ahead(self) -> None:
+        """Something that has not been asked for yet: a module, a spare, or the end."""
+        if self.closing or self.owner_gone:
+            return
+        if self.todo:
+            self.preload.load(self.todo.pop(0))
+            if self.preload.guilty:
+                self.tell_taint()
+            if not self.todo:
+                self.tell_ready()
+                tidy()
+            return
+        now = time.monotonic()
+        if self.spares() < self.want:
+            if now >= self.next_spare:
+                self.fork(asked=False)
+            return
+        if now - self.active >= self.idle and not any(child.taken for child in self.children.values()):
+            self.close_shop()
+
+    def close_shop(self) -> None:
+        """End for want of work, unless the owner is asking for something at this moment.
+
+        After the shutdown the owner cannot send anything any more, and learns so. What it has sent before is still
+        there to be read, and then this template serves that.
+        """
+        assert self.control is not None
+        self.control.shutdown(socket.SHUT_RD)
+        self.hear()
+        self.leave()
+
+    def leave(self) -> None:
+        """No more requests: let the spares go, and wait for those that are at work."""
+        self.closing = True
+        self.todo = []
+        if self.control is not None:
+            self.poll.unregister(CONTROL)
+            self.control.close()
+            self.control = None
+        for child in self.children.values():
+            if not child.taken:
+                _kill(child, signal.SIGKILL)
+
+    def hear(self) -> None:
+        while self.control is not None:
+            try:
+                data = self.control.recv(4096)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self.leave()
+                return
+            self.active = time.monotonic()
+            self.next_spare = self.active + SPARE_DELAY
+            kind, *arguments = marshal.loads(data)
+            if kind == "fork":
+                self.fork(asked=True)
+            else:
+                pid, tied = arguments
+                for child in self.children.values():
+                    if child.pid == pid:
+                        child.taken, child.tied = True, tied
+
+    def fork(self, asked: bool) -> None:
+        ours, childs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        pidfd = -1
+        try:
+            # Blocked until the child has its own way with them: a signal that the owner sends at once must arrive.
+            signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
+            try:
+                pid = os.fork()
+            except OSError as error:
+                self.next_spare = time.monotonic() + 1.0
+                if asked:
+                    self.say("failed", error.errno, error.strerror)
+                return
+            if pid == 0:
+                ours.close()
+                self.be_child(childs)
+            try:
+                pidfd = os.pidfd_open(pid, 0)
+            except OSError as error:  # no descriptors left
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                self.next_spare = time.monotonic() + 1.0
+                if asked:
+                    self.say("failed", error.errno, error.strerror)
+                return
+            child = _Child(pid, pidfd, childs.dup())
+            self.children[pidfd] = child
+            self.poll.register(pidfd, select.POLLIN)
+            self.say("spare", pid, fds=[ours.fileno(), pidfd])
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
+            ours.close()
+            childs.close()
+
+    def ended(self, child: _Child) -> None:
+        try:
+            _, status, usage = os.wait4(child.pid, 0)
+        except ChildProcessError:
+            code, memory = 255, 0
+        else:
+            code, memory = os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024
+        try:
+            child.sock.send(END.pack(code, memory), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except OSError:
+            pass  # the owner does not want to know
+        self.forget(child)
+        self.active = time.monotonic()
+
+    def forget(self, child: _Child) -> None:
+        self.poll.unregister(child.pidfd)
+        del self.children[child.pidfd]
+        os.close(child.pidfd)
+        child.sock.close()
+
+    def end_tied(self) -> None:
+        """The owner is gone, and so must be whoever was to end with it."""
+        tied = [child for child in self.children.values() if child.tied]
+        for child in tied:
+            _kill(child, signal.SIGTERM if child.taken else signal.SIGKILL)
+        waiting = select.poll()
+        for child in tied:
+            waiting.register(child.pidfd, select.POLLIN)
+        deadline = time.monotonic() + GRACE
+        left = {child.pidfd for child in tied}
+        while left and time.monotonic() < deadline:
+            for fd, _ in waiting.poll(max(1, int((deadline - time.monotonic()) * 1000))):
+                waiting.unregister(fd)
+                left.discard(fd)
+        for child in tied:
+            _kill(child, signal.SIGKILL)
+
+    # --- in a child ---
+
+    def be_child(self, sock: socket.socket) -> None:
+        """Become the process that the owner asks for; does not return."""
+        code = 1
+        try:
+            own_pid = os.getpid()
+            for child in self.children.values():
+                os.close(child.pidfd)
+                child.sock.close()
+            self.children.clear()
+            if self.control is not None:
+                self.control.close()
+            os.close(OWNER)
+            del self.poll
+            code = _child(sock, self.preload)
+        except BaseException:
+            _report()
+        finally:
+            if os.getpid() == own_pid:
+                _flush()
+            os._exit(code & 0xFF)
+
+
+def _kill(child: _Child, number: int) -> None:
+    try:
+        signal.pidfd_send_signal(child.pidfd, number)
+    except ProcessLookupError:
+        pass
+
+
+def _report() -> None:
+    try:
+        sys.excepthook(*sys.exc_info())
+        _flush()
+    except BaseException:
+        pass
+
+
+def _child(sock: socket.socket, preload: Preload) -> int:
+    """Wait to be needed, and then be what is needed; returns the exit code."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()  # `random` does so itself
+    preload.rehearse()
+    early: list[int] = []
+    waiting = select.poll()
+    waiting.register(sock, select.POLLIN)
+
+    def note(number: int, _: Any) -> None:
+        # What is sent to a whole process group does not concern a spare, but what comes after the start does.
+        if waiting.poll(0):
+            early.append(number)
+
+    for number in IGNORED:
+        signal.signal(number, note)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
+    waiting.poll()
+    signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
+    head, fds = _receive_head(sock)
+    if head is None:
+        os._exit(0)  # nobody needs it: the owner is gone, or has another template
+    settings = marshal.loads(_receive(sock, START.unpack(head)[0]))
+    method = _apply(settings, fds, early)
+    # As with the standard library's pipe: readable when the parent is gone.
+    sentinel = sock.detach()
+    data = os.dup(sentinel)
+    try:
+        with _MainCode(preload):
+            code = spawn._main(data, sentinel)
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else (0 if error.code is None else 1)
+        if code == 1 and error.code is not None and not isinstance(error.code, int):
+            print(error.code, file=sys.stderr)
+    except BaseException:
+        _report()
+        code = 1
+    # A spawned process ends as an interpreter does; one of a fork server without its exit handlers, until Python 3.13
+    # changed that.
+    if method == "spawn" or sys.version_info >= (3, 13):
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+    return code if isinstance(code, int) else 1
+
+
+def _receive_head(sock: socket.socket) -> tuple[bytes | None, list[int]]:
+    while True:
+        try:
+            data, fds, flags, _ = socket.recv_fds(sock, START.size, MAX_FDS)
+            break
+        except InterruptedError:
+            continue
+        except OSError:
+            return None, []
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    if flags & socket.MSG_CTRUNC:
+        raise OSError("not all descriptors have arrived: RLIMIT_NOFILE is too low for what this process is given")
+    if data and len(data) < START.size:
+        data += _receive(sock, START.size - len(data))
+    return (data or None), fds
+
+
+def _receive(sock: socket.socket, count: int) -> bytes:
+    parts = []
+    while count:
+        part = sock.recv(count)
+        if not part:
+            os._exit(0)  # the owner was killed in the middle of starting this process
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+def _apply(settings: tuple[Any, ...], fds: list[int], early: list[int]) -> str:
+    """Make this process what a new one of the owner's would be; returns the start method.
+
+    `early`: signals that have come since the start.
+    """
+    method, umask, ignored, blocked, environment, standard = settings
+    for number in IGNORED:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+    os.umask(umask)
+    for key, value in environment:
+        if value is None:
+            os.environb.pop(key, None)
+        else:
+            os.environb[key] = value
+    given = iter(fds)
+    for fd in range(3):
+        if standard >> fd & 1:
+            source = next(given)
+            os.dup2(source, fd)
+            os.close(source)
+        else:
+            os.close(fd)
+    _open_streams()
+    resource_tracker._resource_tracker._fd = next(given)  # type: ignore[attr-defined]
+    forkserver._forkserver._inherited_fds = list(given)  # type: ignore[attr-defined]
+    for number in early:
+        os.kill(os.getpid(), number)
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    return method
+
+
+def _open_streams() -> None:
+    """sys.stdin, stdout and stderr for the descriptors as they are now, as the interpreter makes them at its start."""
+    unbuffered = bool(sys.flags.unbuffered) if hasattr(sys.flags, "unbuffered") else False
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        old = getattr(sys, f"__{name}__")
+        mode = "r" if fd == 0 else "w"
+        new = None
+        try:
+            raw_only = unbuffered and mode == "w"
+            buffer: Any = open(fd, mode + "b", 0 if raw_only else -1, closefd=False)
+            (buffer if raw_only else buffer.raw).name = f"<{name}>"
+            terminal = buffer.isatty()
+            new = io.TextIOWrapper(
+                buffer,
+                encoding=old.encoding,
+                errors=old.errors,
+                newline="\n",
+                line_buffering=not raw_only and (terminal or fd == 2),
+                write_through=raw_only,
+            )
+            new.mode = mode  # type: ignore[misc]
+        except OSError:
+            pass  # closed in the owner too; an interpreter started like this has None there
+        setattr(sys, name, new)
+        setattr(sys, f"__{name}__", new)
+
+
+class _MainCode:
+    """Meanwhile, the script's code need not be read and compiled anew by each child that runs it."""
+
+    def __init__(self, preload: Preload) -> None:
+        self._preload = preload
+        self._original: Any = runpy._get_code_from_file  # type: ignore[attr-defined]
+
+    def __enter__(self) -> None:
+        preload, original = self._preload, self._original
+        if preload.main_code is None:
+            return
+
+        def get_code(*arguments: Any) -> Any:
+            runpy._get_code_from_file = original  # type: ignore[attr-defined]
+            path = arguments[-1]
+            try:
+                if path == preload.main_path and _signature(path) == preload.main_signature:
+                    return preload.main_code
+            except OSError:
+                pass
+            return original(*arguments)
+
+        runpy._get_code_from_file = get_code  # type: ignore[attr-defined]
+
+    def __exit__(self, *_: object) -> None:
+        runpy._get_code_from_file = self._original  # type: ignore[attr-defined]
+
+
+def tidy() -> None:
+    """Before the first fork: garbage collections in children shall not copy the pages that they share."""
+    gc.collect()
+    gc.freeze()
+
+
+def main() -> None:
+    """What the template runs; does not return."""
+    code = 1
+    template = None
+    try:
+        for number in signal.valid_signals():
+            if number not in PYTHON_IGNORES and signal.getsignal(number) is signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
+        for number in IGNORED:
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        with open(CONFIG, "rb") as file:
+            config = marshal.load(file)
+        sys.path[:] = config["sys_path"]
+        sys.argv[:] = config["argv"]
+        template = Template(config)
+        template.come_up()
+        os.chdir("/")  # nobody shall be kept from unmounting or removing anything
+        tidy()
+        template.serve()
+        code = 0
+    except BaseException as error:
+        control = template.control if template is not None else socket.socket(fileno=CONTROL)
+        if control is not None:
+            control.send(marshal.dumps(("broken", f"{type(error).__name__}: {error}")))
+    finally:
+        os._exit(code)

@@ -1,0 +1,36 @@
+"""What the children of these tests do."""
+
+import os
+import signal
+import sys
+import time
+
+
+def nothing():
+    pass
+
+
+def give(value):
+    return value
+
+
+def end_with(code):
+    sys.exit(code)
+
+
+def tell_pids(queue):
+    queue.put((os.getpid(), os.getppid()))
+
+
+def sleep():
+    time.sleep(1000)
+
+
+def stubborn(queue):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    queue.put(os.getpid())
+    time.sleep(1000)
+
+
+def own_descriptors(queue):
+    queue.put(len(os.listdir("/proc/self/fd")))
