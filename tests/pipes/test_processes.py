@@ -9,6 +9,8 @@ import breakeven
 import numpy as np
 import pytest
 
+from tests.support import programs
+
 LARGE = 200_000
 
 
@@ -206,14 +208,6 @@ def say_sum(reader, said):
         said.send(int(reader.recv().sum()))
 
 
-def grandchild(end):
-    ctx = multiprocessing.get_context()
-    process = ctx.Process(target=echo, args=(end,))
-    process.start()
-    end.close()
-    process.join()
-
-
 def test_grandchildren(ours):
     here, there = ours.Pipe()
     process = started(ours, grandchild_of, ours.get_start_method(), there, *for_child(ours, here))
@@ -294,3 +288,36 @@ def test_plain_connections_still_travel():
         first.send(1)
         assert first.recv() == 1
     ended(process)
+
+
+FIRST = """
+import sys, breakeven
+
+def child(depth, end):
+    if depth:
+        process = breakeven.get_context(sys.argv[1]).Process(target=child, args=(depth - 1, end))
+        process.start()
+        end.close()
+        process.join()
+    else:
+        end.send([1] * 100_000)
+        end.close()
+
+if __name__ == "__main__":
+    for duplex in (False, True):
+        reader, writer = breakeven.Pipe(duplex)
+        process = breakeven.get_context(sys.argv[1]).Process(target=child, args=(2, writer))
+        process.start()
+        writer.close()
+        print(sum(reader.recv()))
+        process.join()
+        reader.close()
+"""
+
+
+def test_a_pipe_as_the_first_thing_in_shared_memory(method, tmp_path):
+    """Its name is all zeros; and an end is handed on from child to child."""
+    path = tmp_path / "program.py"
+    path.write_text(FIRST)
+    done = programs.python(path, method)
+    assert (done.code, done.err, done.out.split()) == (0, "", ["100000", "100000"])

@@ -160,8 +160,8 @@ pub(crate) struct PipeEnd {
     outgoing: Option<Lane>,
 }
 
-/// Identity of an arena, lender, incoming lane, outgoing lane (0 for none), secret.
-type Name = (u64, u64, u32, u64, u64, Secret);
+/// Identity of an arena, lender (0 for none), incoming lane, outgoing lane, secret.
+type Name = (u64, u64, u32, Option<u64>, Option<u64>, Secret);
 
 #[pymethods]
 impl PipeEnd {
@@ -203,7 +203,7 @@ impl PipeEnd {
             None => Arena::all().find(|arena| arena.identity() == (device, inode)),
         };
         let Some(arena) = arena else { return Ok(None) };
-        let lane = |id| if id == 0 { Ok(None) } else { Lane::open(&arena, id, lender, secret).map(Some) };
+        let lane = |id: Option<u64>| id.map(|id| Lane::open(&arena, id, lender, secret)).transpose();
         match (lane(incoming), lane(outgoing)) {
             (Ok(incoming), Ok(outgoing)) => Ok(Some(PipeEnd { incoming, outgoing })),
             (Err(error), _) | (_, Err(error)) if arena_fd.is_some() => Err(error),
@@ -392,7 +392,7 @@ impl PipeEnd {
     fn name_with(&self, lender: u32) -> PyResult<Name> {
         let any = self.any()?;
         let (device, inode) = any.channel.arena().identity();
-        let id = |lane: &Option<Lane>| lane.as_ref().map_or(0, |lane| lane.channel.id().to_bits());
+        let id = |lane: &Option<Lane>| lane.as_ref().map(|lane| lane.channel.id().to_bits());
         Ok((device, inode, lender, id(&self.incoming), id(&self.outgoing), any.secret))
     }
 
