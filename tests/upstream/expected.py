@@ -26,6 +26,7 @@ class Entry:
     reason: str
     ways: tuple[str, ...] = WAYS
     versions: tuple[str, ...] = ALL
+    sometimes: bool = False  # it depends on who is faster: passing is not stale
 
     def covers(self, name: str, way: str, version: str) -> bool:
         return way in self.ways and version in self.versions and re.fullmatch(self.test, name) is not None
@@ -63,6 +64,17 @@ EXPECTED: tuple[Entry, ...] = (
         "wants max_tasks_per_child to be refused for fork; here it works. Under install() and `breakeven run` it is "
         "refused as in the standard library",
         ways=("module",),
+    ),
+    Entry(
+        rf"{_ANY}::TestResourceTracker\.test_resource_tracker_sigkill",
+        "wants a warning when a semaphore is made after the resource tracker was killed; ours have no name that a "
+        "tracker would have to remove",
+    ),
+    Entry(
+        rf"{_ANY}::TestIgnoreEINTR\.test_ignore",
+        "wants the sender of 16 MiB to wait in send_bytes() until it is signalled; the message goes through shared "
+        "memory, the sender does not wait and may have ended by then",
+        sometimes=True,
     ),
 )
 

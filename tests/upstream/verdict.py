@@ -39,7 +39,7 @@ def judge(
         entry = entry_for(name)
         if outcome.status == "passed":
             verdict.passed += 1
-            if entry is not None:
+            if entry is not None and not entry.sometimes:
                 verdict.stale[name] = entry
         elif entry is not None:
             verdict.expected[name] = entry
