@@ -558,7 +558,7 @@ class Engine:
 
     def _start_failed(self, error, attempts=Starts.LIMIT):
         fatal = self.starts.failed(error, attempts)
-        if fatal is not None:
+        if fatal is not None and self.ledger.broken is None:
             util.debug("pool gives up: its workers do not come up")
             self.ledger.give_up(self.fatal(fatal))
 
@@ -639,6 +639,7 @@ class Engine:
         if self.terminated:
             return
         transport = self.transport
+        leftover, self.ledger.leftover = self.ledger.leftover, {}
         for worker in list(self.workers.values()):
             mark = transport.at(worker)
             if mark != worker.mark:
@@ -650,9 +651,11 @@ class Engine:
             parcel = self.ledger.messages.get(mark[0])
             if isinstance(parcel, Parcel):
                 worker.limit = parcel.job.limit_of(parcel, min(max(mark[1] - 1, 0), parcel.count - 1))
-            elif parcel is not None or transport.waits(worker):
+            elif parcel is not None or transport.waits(worker) or mark[0] not in leftover:
                 continue
-            # Without an entry but not waiting: it has sent the outcome, and what the task left behind keeps it busy.
+            else:
+                # It has sent the outcome, and what the task left behind keeps it busy.
+                worker.limit = self.ledger.leftover[mark[0]] = leftover[mark[0]]
             if worker.limit is not None and now - worker.since >= worker.limit:
                 self._stop(worker, mark)
 
@@ -665,7 +668,8 @@ class Engine:
         self._raw.extend(transport.collect(0))
         self._digest_locked()
         gone = worker not in self.workers.values()  # it has said goodbye
-        if gone or transport.at(worker) != mark:
+        rests = mark[0] not in self.ledger.messages and transport.waits(worker)
+        if gone or rests or transport.at(worker) != mark:
             transport.thaw(worker)
             return
         pid, limit = worker.process.pid, worker.limit
@@ -931,7 +935,8 @@ class Engine:
     def _come_to_rest(self):
         """If nothing is left to do: let go of what was kept for it. Under the lock."""
         if self.ledger.idle():
-            self.look = SLICE
+            if not self.ledger.leftover:
+                self.look = SLICE
             _active.discard(self)
             if self._team is not None:
                 self._team.rest()

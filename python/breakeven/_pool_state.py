@@ -465,6 +465,8 @@ class CallStream:
         while self.returned:
             parcel = self.returned.popleft()
             items = [call for call in parcel.items if not call.unwanted()]
+            if len(items) == len(parcel.items):
+                return parcel
             if items:
                 return Parcel(self, 0, len(items), items)
         pending = self.pending
@@ -584,6 +586,8 @@ class Ledger:
         self.jobs = {}  # number -> Map, IMap or CallStream that is not complete
         self.feeding = deque()  # jobs that may have something to send
         self.settled = deque()  # of a stream: (calls, their values, {index: error}) that have not been told
+        # Time limits of messages whose outcome has arrived: what they have left behind may still keep a worker busy.
+        self.leftover = {}
         self.callbacks = deque()  # settled jobs whose callback has not run
         self.awaiting_callback = 0  # jobs with callbacks that have not run
         self.broken = None  # the error that ended this pool
@@ -675,6 +679,9 @@ class Ledger:
         parcel.done = stop
         if more != 1:
             del self.messages[seq]
+            limit = job.limit_of(parcel, max(stop, 1) - 1)
+            if limit is not None:
+                self.leftover[seq] = limit
             job.in_flight -= 1
             if more == 2 and stop < parcel.count:
                 job.give_back(parcel.rest(stop))

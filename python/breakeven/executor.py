@@ -24,6 +24,7 @@ from collections import deque
 from concurrent.futures import CancelledError, Executor, TimeoutError, process
 from concurrent.futures import ThreadPoolExecutor as _ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import util
 
 from . import _blas
 from . import _pool_state as state
@@ -185,6 +186,7 @@ class ProcessPoolExecutor(Executor):
         self._refused = 0  # calls that could not be pickled; the standard executor starts workers for them
         _executors.add(self)
         _engines.add(engine)
+        _register_exit()
         # Dropped without shutdown: what was submitted is still run, and then the workers end.
         self._let_go = weakref.finalize(self, engine.abandon_later)
         self._let_go.atexit = False
@@ -538,6 +540,18 @@ def _at_exit():
         if engine._pid == os.getpid():
             engine.close()
             engine.join()
+
+
+_registered = 0  # the process whose finalizers know of `_at_exit`
+
+
+def _register_exit():
+    """A process of multiprocessing's waits for its children first when it ends, and only then runs what threading
+    knows of: the workers must have been told to end by then."""
+    global _registered
+    if _registered != os.getpid():
+        _registered = os.getpid()
+        util.Finalize(None, _at_exit, exitpriority=100)
 
 
 def _after_fork():

@@ -25,8 +25,7 @@ SHORT = 0.5  # how long a call that hangs is waited for
 
 def run_collecting(fault):
     """Something is collected in the midst of a task."""
-    made = faults.AtCollection(fault)
-    made.home = None
+    made = faults.AtCollection(fault).arm()
     del made
     gc.collect()
     return "collected"

@@ -288,6 +288,11 @@ class Task:
     def __init__(self, handle, cancelled=False):
         self.handle, self.cancelled, self.args, self.keywords = handle, cancelled, (), {}
 
+    limit = None
+
+    def unwanted(self):
+        return False
+
     def begin(self):
         return not self.cancelled
 

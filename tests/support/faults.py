@@ -9,8 +9,10 @@ depends on which way the object travels: an `AtUnpickle` that is an argument str
 """
 
 import ctypes
+import faulthandler
 import gc
 import os
+import resource
 import signal
 import sys
 import threading
@@ -63,11 +65,10 @@ def strike(fault):
     if fault == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     elif fault == "aborted":
-        _no_core()
+        _quietly()
         os.abort()
     elif fault == "segfault":
-        _no_core()
-        signal.signal(signal.SIGSEGV, signal.SIG_DFL)  # no faulthandler: its report would only confuse the log
+        _quietly()
         os.kill(os.getpid(), signal.SIGSEGV)
     elif fault == "os._exit":
         os._exit(EXIT_CODE)
@@ -87,10 +88,9 @@ def strike(fault):
         raise ValueError(f"no such fault: {fault!r}")
 
 
-def _no_core():
-    import resource
-
-    signal.signal(signal.SIGABRT, signal.SIG_DFL)
+def _quietly():
+    """No core file, and no report of faulthandler's, which would only confuse the log."""
+    faulthandler.disable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
@@ -124,28 +124,31 @@ def _unpickled(fault):
 
 
 class AtCollection:
-    """Strikes in the process that it is sent to, when the last reference to it goes or the collector takes its cycle.
+    """Strikes in the process that it was sent to, when the last reference to it goes or the collector takes its cycle.
 
-    (And never in the process that made it.)
+    Not in the process that made it, nor in forks of either.
     """
 
     def __init__(self, fault, cycle=False):
         self.fault = fault
         self.cycle = self if cycle else None
-        self.home = os.getpid()
+        self.armed = None
+
+    def arm(self):
+        """Strike in this process."""
+        self.armed = os.getpid()
+        return self
 
     def __reduce__(self):
-        return _collectable, (self.fault, self.cycle is not None, self.home)
+        return _collectable, (self.fault, self.cycle is not None)
 
     def __del__(self):
-        if os.getpid() != self.home:
+        if os.getpid() == self.armed:
             strike(self.fault)
 
 
-def _collectable(fault, cycle, home):
-    made = AtCollection(fault, cycle)
-    made.home = home
-    return made
+def _collectable(fault, cycle):
+    return AtCollection(fault, cycle).arm()
 
 
 # --- tasks ---
