@@ -63,7 +63,7 @@ def others(ctx, end):
 
 
 def kill(process):
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.join(LIMIT)
     assert process.exitcode == -signal.SIGKILL
     process.close()
@@ -139,7 +139,7 @@ def test_both_killed(method, seed):
         kill(first)
         # The reader ends by itself, with the end of the file, or in the middle of what it did.
         if chance.random() < 0.5:
-            os.kill(second.pid, signal.SIGKILL)
+            second.kill()  # it may have ended by itself
         second.join(LIMIT)
         assert second.exitcode is not None
         second.close()
