@@ -638,3 +638,35 @@ mod sync {
         );
     }
 }
+
+/// A consumer dies at each store of saying that a message is dealt with: the others can go on to the
+/// end, and say it as often as there are messages, give or take the one that the dead had in hand.
+#[test]
+fn finishing_messages() {
+    let arena = arena();
+    let channel = Channel::create(&arena, ChannelConfig::default()).unwrap();
+    let mut message = Message::new();
+    at_every_store(
+        &arena,
+        |victim| {
+            let channel = open(victim, &channel);
+            channel.try_send(1, b"a", &mut Vec::new()).unwrap();
+            let mut message = Message::new();
+            channel.try_recv(&mut message).unwrap();
+            assert!(channel.finish_one().unwrap());
+        },
+        |survived| {
+            let unfinished = channel.unfinished();
+            assert!(unfinished <= 1 && (!survived || unfinished == 0));
+            channel.try_send(2, b"b", &mut Vec::new()).unwrap();
+            let since = channel.times_finished().unwrap();
+            while channel.try_recv(&mut message).is_ok() {}
+            while channel.unfinished() > 0 {
+                assert!(channel.finish_one().unwrap());
+            }
+            assert!(channel.has_finished(since));
+            assert_eq!(channel.wait_finished(since, std::time::Duration::from_secs(60)), breakeven_shm::Wait::Ready);
+            assert!(!channel.finish_one().unwrap(), "not more often than messages were sent");
+        },
+    );
+}

@@ -9,10 +9,10 @@ use crate::channel::{Ticket, Wait};
 use crate::error::{AllocError, OpenError};
 use crate::layout::{Descriptor, MAX_PARTICIPANTS, SharedRepr, kind};
 use crate::primitive::Ordering::{Acquire, Relaxed, Release};
-use crate::primitive::{AtomicU32, AtomicU64};
+use crate::primitive::{AtomicU32, AtomicU64, spin_loop};
 use crate::root::{self, BODY_AT, RootId};
 use crate::sys::process::monotonic_ns;
-use crate::wait::{EventWord, KernelFutex, Sleep, SpinPolicy};
+use crate::wait::{EventWord, KernelFutex, Sleep};
 use std::time::Duration;
 
 const MUTEX: u32 = 1;
@@ -80,6 +80,21 @@ const LOOK_AGAIN_NS: u64 = 1_000_000;
 /// How many of a semaphore's holders are looked at after each sleep: each costs some ten
 /// microseconds.
 const LOOK_AT: usize = 8;
+
+/// How often a taken lock is looked at before the thread goes to sleep: some microseconds, in which
+/// most sections that do not wait themselves end. More would take the time from the very process that
+/// has to go on, where there are more of them than cores; and a sleeper is woken within ten.
+const SPINS: u32 = 50;
+
+fn spin(mut ready: impl FnMut() -> bool) -> bool {
+    for _ in 0..SPINS {
+        if ready() {
+            return true;
+        }
+        spin_loop();
+    }
+    false
+}
 
 /// How often one wait has slept. To be kept from the first to the last slice of a wait.
 #[derive(Debug, Default, Clone, Copy)]
@@ -267,7 +282,6 @@ pub struct Mutex {
     thread: AtomicU64,
     /// How often that thread has taken it, if it is recursive.
     depth: AtomicU32,
-    spin: SpinPolicy,
 }
 
 common!(Mutex);
@@ -285,7 +299,7 @@ impl Mutex {
 
     fn over(handle: Handle) -> Mutex {
         let recursive = handle.header().setting.load(Relaxed) != 0;
-        Mutex { handle, recursive, thread: AtomicU64::new(0), depth: AtomicU32::new(0), spin: SpinPolicy::new() }
+        Mutex { handle, recursive, thread: AtomicU64::new(0), depth: AtomicU32::new(0) }
     }
 
     /// Whether the thread that holds it can take it again.
@@ -353,22 +367,15 @@ impl Mutex {
         // A thread of this process needs what the spinning one has: perhaps the interpreter's lock.
         let ours = header.mutex.look().holder() == Holder::Participant(me);
         let free = || header.mutex.look().holder() == Holder::Nobody;
-        if !ours && self.spin.spin(free) {
+        if !ours && spin(free) {
             return Ok((false, Wait::Ready));
         }
         let ticket = header.changed.announce();
         if free() {
             return Ok((false, Wait::Ready));
         }
-        let started = monotonic_ns();
-        let slice = round.slice(timeout);
-        match header.changed.sleep(&KernelFutex, ticket, slice) {
-            Sleep::Woken => {
-                if !ours {
-                    self.spin.slept(monotonic_ns() - started);
-                }
-                Ok((false, Wait::Ready))
-            }
+        match header.changed.sleep(&KernelFutex, ticket, round.slice(timeout)) {
+            Sleep::Woken => Ok((false, Wait::Ready)),
             Sleep::TimedOut if self.recover(thread)? => Ok((true, Wait::Ready)),
             Sleep::TimedOut => Ok((false, if free() { Wait::Ready } else { Wait::TimedOut })),
             Sleep::Interrupted => Ok((false, Wait::Interrupted)),
@@ -437,7 +444,6 @@ impl Mutex {
 pub struct Semaphore {
     handle: Handle,
     most: u32,
-    spin: SpinPolicy,
 }
 
 common!(Semaphore);
@@ -458,7 +464,7 @@ impl Semaphore {
 
     fn over(handle: Handle) -> Semaphore {
         let most = handle.header().most.load(Relaxed);
-        Semaphore { handle, most, spin: SpinPolicy::new() }
+        Semaphore { handle, most }
     }
 
     /// Most permits that it can have.
@@ -508,20 +514,15 @@ impl Semaphore {
     pub fn wait(&self, timeout: Duration, round: &mut Round) -> Wait {
         let header = self.handle.header();
         let there = || header.semaphore.permits() > 0;
-        if self.spin.spin(there) {
+        if spin(there) {
             return Wait::Ready;
         }
         let ticket = header.changed.announce();
         if there() {
             return Wait::Ready;
         }
-        let started = monotonic_ns();
-        let slice = round.slice(timeout);
-        match header.changed.sleep(&KernelFutex, ticket, slice) {
-            Sleep::Woken => {
-                self.spin.slept(monotonic_ns() - started);
-                Wait::Ready
-            }
+        match header.changed.sleep(&KernelFutex, ticket, round.slice(timeout)) {
+            Sleep::Woken => Wait::Ready,
             Sleep::TimedOut if there() || self.recover(round.0) => Wait::Ready,
             Sleep::TimedOut => Wait::TimedOut,
             Sleep::Interrupted => Wait::Interrupted,
