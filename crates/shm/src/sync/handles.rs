@@ -81,9 +81,10 @@ const LOOK_AGAIN_NS: u64 = 1_000_000;
 /// microseconds.
 const LOOK_AT: usize = 8;
 
-/// How often a taken lock is looked at before the thread goes to sleep: some microseconds, in which
+/// How often a taken mutex is looked at before the thread goes to sleep: some microseconds, in which
 /// most sections that do not wait themselves end. More would take the time from the very process that
-/// has to go on, where there are more of them than cores; and a sleeper is woken within ten.
+/// has to go on, where there are more of them than cores; and a sleeper is woken within ten. (Who waits
+/// for a permit waits for work or for a signal: that takes longer, and he does not spin at all.)
 const SPINS: u32 = 50;
 
 fn spin(mut ready: impl FnMut() -> bool) -> bool {
@@ -514,9 +515,6 @@ impl Semaphore {
     pub fn wait(&self, timeout: Duration, round: &mut Round) -> Wait {
         let header = self.handle.header();
         let there = || header.semaphore.permits() > 0;
-        if spin(there) {
-            return Wait::Ready;
-        }
         let ticket = header.changed.announce();
         if there() {
             return Wait::Ready;
