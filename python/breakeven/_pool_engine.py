@@ -560,7 +560,7 @@ class Engine:
         fatal = self.starts.failed(error, attempts)
         if fatal is not None and self.ledger.broken is None:
             util.debug("pool gives up: its workers do not come up")
-            self.ledger.give_up(self.fatal(fatal))
+            self._give_up(fatal)
 
     def _check(self):
         """Look for dead workers: fail what they had, and replace them. Under the lock, by the driver."""
@@ -584,7 +584,7 @@ class Engine:
                 self._bury(worker)
         if self.forced and not self.workers:
             self._told = True
-            self.ledger.give_up(self.fatal(PoolTerminated("its workers were told to end")))
+            self._give_up(PoolTerminated("its workers were told to end"))
         if dead or len(self.workers) < self.processes:
             if not self._told or not self.ledger.idle():
                 self._repopulate()
@@ -601,6 +601,13 @@ class Engine:
             self.ledger.lost(seq, started, outcomes, death)
         if not worker.ready and not worker.unfit and not self._told and not self.forced:
             self._start_failed(death(None, "starting (is the main module guarded by __name__ == '__main__'?)"))
+
+    def _give_up(self, error):
+        """Nothing can be finished any more, because of this."""
+        self.ledger.give_up(self.fatal(error))
+        # What is raised gets a traceback, and that holds on to whatever its frames do: an executor, for one, which then
+        # never goes. So what is kept is another.
+        self.ledger.broken = self.fatal(error)
 
     # --- stopping tasks ---
 

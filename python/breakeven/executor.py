@@ -422,6 +422,7 @@ class ProcessPoolExecutor(Executor):
         for call in cancelled:
             call.cancel(running=True)
         engine.close(reap=not wait)
+        self._let_go.detach()
         if wait:
             engine.join()
         self._ended = True
