@@ -222,7 +222,8 @@ _modules_seen = -1
 def _libraries() -> list[_Library]:
     """The libraries that are loaded now. They come with modules: if no module came, none of them did."""
     global _modules_seen
-    modules = len(sys.modules)
+    # Not counting the script, which a process that is forked from a template runs as a module.
+    modules = len(sys.modules) - ("__mp_main__" in sys.modules)
     if modules != _modules_seen:
         with _lock:
             _scan()

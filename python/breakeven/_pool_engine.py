@@ -234,7 +234,10 @@ class ProcessTransport:
                     return False
                 popen.returncode = os.waitstatus_to_exitcode(status)
                 worker.peak = usage.ru_maxrss * 1024
-        return process.exitcode is not None
+        if process.exitcode is None:
+            return False
+        worker.peak = worker.peak or getattr(popen, "peak_rss", None)  # as the template has told
+        return True
 
     def lost(self, worker, others):
         """(seq, chunks started) of the message that a dead worker took with it, or None."""

@@ -28,6 +28,7 @@ from multiprocessing import forkserver, resource_tracker, spawn, util
 
 # The first two are what a process of ours needs before it comes to its target.
 from . import (
+    _blas,
     _pool_worker,  # noqa: F401
     context,
     queues,  # noqa: F401
@@ -326,7 +327,7 @@ def settle() -> None:
 
 
 class _Child:
-    __slots__ = ("pid", "pidfd", "sock", "taken", "tied")
+    __slots__ = ("pid", "pidfd", "sock", "taken", "tied", "worker")
 
     def __init__(self, pid: int, pidfd: int, sock: socket.socket) -> None:
         self.pid = pid
@@ -334,6 +335,7 @@ class _Child:
         self.sock = sock
         self.taken = False
         self.tied = True  # ends with the owner; spares do
+        self.worker = False  # of a pool or executor, which nobody knows by its number
 
 
 class Template:
@@ -347,6 +349,7 @@ class Template:
         self.want = config["spares"]
         self.idle = config["idle"]
         self.children: dict[int, _Child] = {}  # by pidfd
+        self.kept: dict[int, _Child] = {}  # that have ended, by socket, until the owner has taken note
         self.owner_gone = False
         self.closing = False
         self.poll = select.poll()
@@ -398,7 +401,7 @@ class Template:
 
     def serve(self) -> None:
         while not self.owner_gone:
-            if self.closing and not self.children:
+            if self.closing and not self.children and not self.kept:
                 return
             for fd, _ in self.poll.poll(self.patience()):
                 if fd == OWNER:
@@ -407,6 +410,8 @@ class Template:
                     self.hear()
                 elif fd in self.children:
                     self.ended(self.children[fd])
+                elif fd in self.kept:
+                    self.noted(self.kept[fd])
             self.work_ahead()
         self.end_tied()
 
@@ -419,7 +424,7 @@ class Template:
         now = time.monotonic()
         if self.spares() < self.want:
             return max(0, int((self.next_spare - now) * 1000) + 1)
-        if any(child.taken for child in self.children.values()):
+        if self.kept or any(child.taken for child in self.children.values()):
             return None
         return max(0, int((self.active + self.idle - now) * 1000) + 1)
 
@@ -443,7 +448,8 @@ class Template:
             if now >= self.next_spare:
                 self.fork(asked=False)
             return
-        if now - self.active >= self.idle and not any(child.taken for child in self.children.values()):
+        busy = self.kept or any(child.taken for child in self.children.values())
+        if now - self.active >= self.idle and not busy:
             self.close_shop()
 
     def close_shop(self) -> None:
@@ -486,10 +492,10 @@ class Template:
             if kind == "fork":
                 self.fork(asked=True)
             else:
-                pid, tied = arguments
+                pid, tied, worker = arguments
                 for child in self.children.values():
                     if child.pid == pid:
-                        child.taken, child.tied = True, tied
+                        child.taken, child.tied, child.worker = True, tied, worker
 
     def fork(self, asked: bool) -> None:
         ours, childs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -526,24 +532,48 @@ class Template:
             childs.close()
 
     def ended(self, child: _Child) -> None:
+        """Tell the owner how, and keep the process number from being used again until it has taken note."""
+        code, memory = 255, 0
+        keep = child.taken and not child.worker
         try:
-            _, status, usage = os.wait4(child.pid, 0)
+            if keep:
+                found = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+                if found is not None:
+                    code = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+            else:
+                _, status, usage = os.wait4(child.pid, 0)
+                code, memory = os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024
         except ChildProcessError:
-            code, memory = 255, 0
-        else:
-            code, memory = os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024
+            keep = False
         try:
             child.sock.send(END.pack(code, memory), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         except OSError:
-            pass  # the owner does not want to know
-        self.forget(child)
-        self.active = time.monotonic()
-
-    def forget(self, child: _Child) -> None:
+            keep = False  # the owner does not want to know
         self.poll.unregister(child.pidfd)
         del self.children[child.pidfd]
         os.close(child.pidfd)
+        if keep:
+            self.kept[child.sock.fileno()] = child
+            self.poll.register(child.sock, select.POLLIN)
+        else:
+            child.sock.close()
+            self.reap(child)
+        self.active = time.monotonic()
+
+    def noted(self, child: _Child) -> None:
+        """The owner has read how this process has ended, or has let go of it."""
+        del self.kept[child.sock.fileno()]
+        self.poll.unregister(child.sock)
         child.sock.close()
+        self.reap(child)
+        self.active = time.monotonic()
+
+    @staticmethod
+    def reap(child: _Child) -> None:
+        try:
+            os.waitpid(child.pid, os.WNOHANG)
+        except ChildProcessError:
+            pass
 
     def end_tied(self) -> None:
         """The owner is gone, and so must be whoever was to end with it."""
@@ -572,7 +602,10 @@ class Template:
             for child in self.children.values():
                 os.close(child.pidfd)
                 child.sock.close()
+            for child in self.kept.values():
+                child.sock.close()
             self.children.clear()
+            self.kept.clear()
             if self.control is not None:
                 self.control.close()
             os.close(OWNER)
@@ -765,7 +798,8 @@ class _MainCode:
 
 
 def tidy() -> None:
-    """Before the first fork: garbage collections in children shall not copy the pages that they share."""
+    """Before forks: what children would all do by themselves, and would have to copy pages for."""
+    _blas._libraries()  # which are looked for by each worker, and found by those that have more modules only
     gc.collect()
     gc.freeze()
 

@@ -22,7 +22,16 @@ import sys
 import threading
 import time
 from collections import deque
-from multiprocessing import forkserver, popen_fork, popen_forkserver, popen_spawn_posix, reduction, spawn, util
+from multiprocessing import (
+    forkserver,
+    popen_fork,
+    popen_forkserver,
+    popen_spawn_posix,
+    reduction,
+    resource_tracker,
+    spawn,
+    util,
+)
 from multiprocessing.context import set_spawning_popen
 
 from . import _native
@@ -113,6 +122,7 @@ class _Surroundings:
             os.getpgrp(),
             os.getsid(0),
             os.getpriority(os.PRIO_PROCESS, 0),
+            os.sched_getscheduler(0),
             tuple(map(resource.getrlimit, _RLIMITS)),
             tuple(forkserver._forkserver._preload_modules),  # type: ignore[attr-defined]
         )
@@ -281,9 +291,12 @@ class _Template:
             # In slices: a signal handler may have started a process, and heard what was meant for us.
             self.hear(min(left, 0.25))
 
-    def tell_taken(self, spare: _Spare, tied: bool) -> bool:
-        """Says who is at work now, and whether he ends with this process. False if nobody hears it."""
-        return self._say("taken", spare.pid, tied)
+    def tell_taken(self, spare: _Spare, tied: bool, worker: bool) -> bool:
+        """Says who is at work now, whether it ends with this process, and whether it is a worker of ours.
+
+        False if nobody hears it.
+        """
+        return self._say("taken", spare.pid, tied, worker)
 
     def put_back(self, spare: _Spare) -> None:
         """It was not needed after all."""
@@ -548,6 +561,20 @@ def _standard_descriptors() -> tuple[int, list[int]]:
     return bits, fds
 
 
+def _tracker_descriptor() -> int | None:
+    """The descriptor of the standard library's resource tracker, which is started if there is none.
+
+    The tracker's own way to ask whether it lives wakes it up each time; the pipe to it knows as well.
+    """
+    fd = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
+    if fd is not None:
+        asking = select.poll()
+        asking.register(fd, 0)
+        if not asking.poll(0):
+            return fd
+    return resource_tracker.getfd()
+
+
 class _Popen(popen_fork.Popen):
     """A process forked from the template."""
 
@@ -565,10 +592,8 @@ class _Popen(popen_fork.Popen):
         return len(self._fds) - 1
 
     def _launch(self, process_obj: Any) -> None:
-        from multiprocessing import resource_tracker
-
         preparation = spawn.get_preparation_data(process_obj._name)
-        tracker = resource_tracker.getfd()
+        tracker = _tracker_descriptor()
         now = _Surroundings()
         buffer = io.BytesIO()
         with _lock:
@@ -589,9 +614,10 @@ class _Popen(popen_fork.Popen):
                 template.put_back(spare)
             raise
         target = getattr(process_obj, "_target", None)
-        tied = bool(process_obj.daemon) or getattr(target, "_ends_with_parent", False)
+        worker = bool(getattr(target, "_ends_with_parent", False))
+        tied = worker or bool(process_obj.daemon)
         with _lock:
-            while not template.tell_taken(spare, tied):
+            while not template.tell_taken(spare, tied, worker):
                 # It has ended, or was given up, just now; and so has the spare.
                 spare.discard()
                 if template is _current:
@@ -644,6 +670,7 @@ class _Popen(popen_fork.Popen):
                     data = sock.recv(END.size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
                     if len(data) == END.size:
                         code, memory = END.unpack(data)
+                        sock.shutdown(socket.SHUT_WR)  # taken note of; the process number is free
             except OSError:
                 pass
         self.peak_rss = memory or None

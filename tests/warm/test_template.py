@@ -481,6 +481,37 @@ def test_the_template_is_killed_at_random_moments(ctx, seed):
     assert run(ctx, things.end_with, 3) == 3
 
 
+def test_the_number_of_an_ended_process_is_its_own_until_it_is_joined(ctx):
+    process = ctx.Process(target=things.end_with, args=(5,))
+    process.start()
+    assert select.select([process.sentinel], [], [], 60)[0]
+    pid = process.pid
+    os.kill(pid, signal.SIGUSR1)
+    assert process.exitcode == 5
+    process.join()
+    process.close()
+    wait_reaped(pid)
+
+
+def wait_reaped(pid, limit=20.0):
+    deadline = time.monotonic() + limit
+    while os.path.exists(f"/proc/{pid}"):
+        assert time.monotonic() < deadline, f"process {pid} is kept"
+        time.sleep(0.01)
+
+
+def test_an_ended_process_is_forgotten_with_its_object(ctx):
+    process = ctx.Process(target=things.nothing)
+    process.start()
+    assert select.select([process.sentinel], [], [], 60)[0]
+    pid = process.pid
+    from multiprocessing import process as stdlib
+
+    stdlib._children.discard(process)
+    del process
+    wait_reaped(pid)
+
+
 def test_children_outlive_a_killed_template_and_their_end_is_noticed(ctx):
     process = ctx.Process(target=things.sleep)
     process.start()
