@@ -409,6 +409,7 @@ _rounds = 0
 _wasted = 0
 _rest = 0  # starts that go the standard library's way, since templates would not last
 _rest_reason = ""
+_at_exit: Any = None
 _refresh_at = 0.0
 _refresh_wait = REFRESH
 
@@ -481,7 +482,7 @@ def _look_ahead(now: _Surroundings, preparation: dict[str, Any]) -> None:
 
 def _reserve(now: _Surroundings, preparation: dict[str, Any]) -> tuple[_Template, _Spare]:
     """A spare process and its template. Raises Unavailable, and OSError for want of processes or descriptors."""
-    global _current, _rest, _rest_reason
+    global _current, _rest, _rest_reason, _at_exit
     if _rest > 0:
         _rest -= 1
         raise Unavailable(_rest_reason)
@@ -501,6 +502,9 @@ def _reserve(now: _Surroundings, preparation: dict[str, Any]) -> tuple[_Template
             template = _current or template
         else:
             template = _current = _Template(now, preparation, _level())
+            if _at_exit is None:
+                # After what ends the program's processes.
+                _at_exit = util.Finalize(None, stop, exitpriority=-100)
         spare = template.take(deadline)
         if spare is not None:
             return template, spare
@@ -535,8 +539,9 @@ def descriptors() -> set[int]:
 
 def _after_fork_in_child() -> None:
     # The sockets are the parent's: what two processes read from one of them would be torn between them.
-    global _lock, _current, _coming
+    global _lock, _current, _coming, _at_exit
     _lock = threading.RLock()
+    _at_exit = None
     for template in (_current, _coming):
         if template is not None:
             template.control.close()

@@ -93,6 +93,23 @@ def test_the_program_has_no_child_but_those_it_started(python, tmp_path):
     assert done.out == "True\nTrue\nTrue (0, 0) []\nnot ours\n", done.err
 
 
+def test_nothing_is_said_about_it_at_the_end(python, tmp_path):
+    path = script(
+        tmp_path,
+        """
+        import breakeven as mp
+        def nothing():
+            pass
+        if __name__ == "__main__":
+            process = mp.get_context("spawn").Process(target=nothing)
+            process.start()
+            process.join()
+        """,
+    )
+    done = python("-X", "dev", "-W", "always::ResourceWarning", path)
+    assert (done.code, done.out) == (0, "") and "ResourceWarning" not in done.err, done.err
+
+
 def test_later_starts_find_it_again(ctx):
     run(ctx)
     first = template()
@@ -559,8 +576,9 @@ def test_nothing_tied_outlives_a_killed_parent(tmp_path, method, template_too):
     path = tmp_path / "parent.py"
     path.write_text(PARENT)
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     parent = subprocess.Popen(
-        [sys.executable, path, method], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": root}
+        [sys.executable, path, method], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": paths}
     )
     survivor, stubborn, server, *others = map(int, parent.stdout.readline().split())
     parent.kill()
