@@ -165,8 +165,11 @@ def _handles(pid: int, number: int) -> bool:
     return False
 
 
-def list_tests(cell: Cell, way: str, label: str) -> tuple[list[str], list[str]]:
-    """The tests of a label, and what could not be loaded. Raises RuntimeError if they cannot be listed."""
+def list_tests(cell: Cell, way: str, label: str) -> tuple[dict[str, str], list[str]]:
+    """The tests of a label with the modules that they are in, and what could not be loaded.
+
+    Raises RuntimeError if they cannot be listed.
+    """
     worker = Worker(cell, way, label, None)
     try:
         try:
@@ -175,22 +178,29 @@ def list_tests(cell: Cell, way: str, label: str) -> tuple[list[str], list[str]]:
             raise RuntimeError(f"{cell}: listing {label} hangs\n{worker.stacks()}") from None
         for event in worker.events():
             if event["event"] == "list":
-                return [name for name in event["names"] if cell.takes(name)], event["problems"]
+                modules = {name: module for name, module in event["modules"].items() if cell.takes(name)}
+                return modules, event["problems"]
         raise RuntimeError(f"{cell}: {label} cannot be listed\n{worker.log()}")
     finally:
         worker.end()
 
 
-def batches(label: str, names: list[str]) -> list[Batch]:
-    """The tests in batches of whole classes."""
-    classes: dict[str, list[str]] = {}
-    for name in names:
-        classes.setdefault(name.partition("::")[2].partition(".")[0], []).append(name)
-    groups = list(classes.values())
-    return [
-        Batch(label, tuple(name for group in groups[start : start + BATCH] for name in group))
-        for start in range(0, len(groups), BATCH)
-    ]
+def batches(label: str, modules: dict[str, str]) -> list[Batch]:
+    """The tests in batches of whole classes.
+
+    Of one module each, as in CPython's own runs: what a module does at its end is meant to be the end of the process.
+    (Those of concurrent.futures run all of multiprocessing's finalizers.)
+    """
+    found = []
+    for module in dict.fromkeys(modules.values()):
+        classes: dict[str, list[str]] = {}
+        for name in modules:
+            if modules[name] == module:
+                classes.setdefault(name.partition("::")[2].partition(".")[0], []).append(name)
+        groups = list(classes.values())
+        for start in range(0, len(groups), BATCH):
+            found.append(Batch(label, tuple(name for group in groups[start : start + BATCH] for name in group)))
+    return found
 
 
 def run(cell: Cell, way: str, batch: Batch, limit: float = LIMIT) -> tuple[dict[str, Outcome], list[str]]:

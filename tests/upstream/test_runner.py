@@ -128,6 +128,14 @@ def test_processes_left_behind_are_told_and_ended(cell):
     assert any("processes were left behind" in remark and "time.sleep(1000)" in remark for remark in remarks)
 
 
+def test_modules_do_not_share_a_process():
+    modules = {f"futures::C{n}.test": "one" if n < 20 else "other" for n in range(25)}
+    found = runner.batches("futures", modules)
+    assert [name for batch in found for name in batch.names] == list(modules)
+    assert all(len({modules[name] for name in batch.names}) == 1 for batch in found)
+    assert len(found) == 3
+
+
 def test_what_cannot_be_listed_is_an_error(cell):
     cell.interpreter.modules["sample"] = ("test.test_of_nothing",)
     with pytest.raises(RuntimeError, match="sample cannot be listed"):

@@ -107,7 +107,8 @@ def main():
         pass
     found, problems = load(arguments.label, arguments.modules)
     if arguments.names is None:
-        events("list", names=list(found), problems=problems)
+        modules = {name: type(case).__module__ for name, case in found.items()}
+        events("list", modules=modules, problems=problems)
     else:
         with open(arguments.names) as file:
             wanted = json.load(file)
