@@ -57,6 +57,15 @@ HOLD_SECONDS = 5e-5
 HOLD_EVERY = 16
 HELD_LOOK = 0.01
 
+
+def look_after_others():
+    """Take in what has arrived for pools that nobody waits for: they may be done, and then they can go."""
+    pid = os.getpid()
+    for engine in list(_active):
+        if engine._pid == pid:
+            engine.poll()
+
+
 _NOTE = (-1,)  # a result message that says nothing: wakes a driver
 _DIED = (DIED,)
 
@@ -352,6 +361,7 @@ class ProcessTransport:
             self.forget(worker)
         for channel in (self.tasks, self.results):
             try:
+                channel.end_loans()  # to workers that died while they were starting
                 channel.close()
             except ValueError:
                 pass
@@ -359,6 +369,8 @@ class ProcessTransport:
             self.cells.close()
         except (BufferError, ValueError):
             pass
+        # The workers have ended; who leaves them to somebody who runs out of memory makes him wait for it.
+        self._native.reap()
 
 
 class _ThreadTasks(queue.SimpleQueue):
@@ -516,6 +528,7 @@ class Engine:
         self.calls = HeldCalls(self.ledger, Pacer(max(1, processes)), 1 << 30)
         self._next_check = 0.0
         self._noticed = False  # a worker has ended, and `_check` has not looked yet
+        self._ending: list[Worker] = []  # those that `terminate` has told to end
         self._helper: threading.Thread | None = None
         self._feeders: list[threading.Thread] = []
 
@@ -1232,6 +1245,9 @@ class Engine:
                     self._tell()
                 workers = [*self.workers.values(), *self.retired]
             self.transport.wait_ended(workers)
+        # Threads end after the task that they are at.
+        self.transport.wait_ended(self._ending)
+        self._ending.clear()
         self._end_threads()
         with self.lock:
             _active.discard(self)
@@ -1255,8 +1271,8 @@ class Engine:
             while self.ledger.callbacks:
                 self.ledger.callbacks.popleft().called_back()
             self._tell_futures()
-            workers = [*self.workers.values(), *self.retired]
-            self.transport.kill(workers)
+            self._ending = [*self.workers.values(), *self.retired]
+            self.transport.kill(self._ending)
             self.news.notify_all()
             _active.discard(self)
         self._end_threads()
@@ -1279,10 +1295,15 @@ class Engine:
     def _end_threads(self):
         me = threading.current_thread()
         helper = self._helper
+        # Where the last reference to a pool goes while its results are booked, this thread is in the midst of that, and
+        # nobody else can leave before it has.
+        inside: bool = self.lock._is_owned()  # type: ignore[attr-defined]
         with self.lock:
             self.news.notify_all()
             if self._driver not in (None, -1, threading.get_ident()):
                 self.transport.poke()
+        if inside:
+            return
         if helper is not None and helper is not me:
             # A callback may be at work there. Who has terminated the pool does not want to wait for one that hangs.
             helper.join(GRACE if self.terminated else None)

@@ -33,7 +33,7 @@ from ._cores import usable_cores
 from ._futures import CallFuture, settle
 from ._pool_engine import Engine, ProcessTransport
 from ._pool_errors import Family, PoolTerminated, TaskTimeout, UnreadableError, WorkerDied
-from .pool import IMapIterator
+from .pool import IMapJob
 from .pool import TimeoutError as _PoolTimeout
 
 __all__ = ["BrokenProcessPool", "LostCall", "ProcessPoolExecutor", "TaskTimeout", "ThreadPoolExecutor"]
@@ -350,7 +350,8 @@ class ProcessPoolExecutor(Executor):
         source = iter(source) if buffersize is not None else source
         items = list(itertools.islice(source, buffersize * chunksize) if buffersize is not None else source)
         engine = self._engine
-        results = IMapIterator(self)
+        results = IMapJob(engine, ordered=True)
+        results._pool = self  # stays, until all is done
         results.unbounded = True
         if limit is not None:
             results.limit = limit * chunksize

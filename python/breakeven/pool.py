@@ -18,7 +18,7 @@ from . import _pool_state as state
 from . import _pool_wire as wire
 from ._cores import usable_cores
 from ._native import static_chunks
-from ._pool_engine import Engine, ProcessTransport, ThreadTransport
+from ._pool_engine import Engine, ProcessTransport, ThreadTransport, look_after_others
 from ._pool_errors import (
     PoolTerminated,
     TaskAborted,
@@ -117,6 +117,7 @@ class Pool:
         self._maxtasksperchild = maxtasksperchild
         self._engine = engine = Engine(self._transport(), processes, always_background=maxtasksperchild is not None)
         self._terminate = util.Finalize(self, engine.terminate, exitpriority=15)
+        look_after_others()
         try:
             engine.populate()
         except BaseException:
@@ -280,6 +281,7 @@ class Pool:
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize}")
         result = kind(self)
+        job = result._job
         engine = self._engine
         iterator = source = None
         if type(iterable) in _CONTAINERS:
@@ -287,18 +289,18 @@ class Pool:
         else:
             iterator = iter(iterable)
         chunks = None if source is None else -(-len(source) // chunksize)
-        result.start(source, chunksize, self._pacer(chunks), engine.window)
+        job.start(source, chunksize, self._pacer(chunks), engine.window)
         try:
             shared = {} if source is None else engine.transport.share(source)
-            result.handle = wire.Spec(engine.transport.functions.handle(func), 0, shared)
+            job.handle = wire.Spec(engine.transport.functions.handle(func), 0, shared)
         except Exception as error:
-            result.fail(error)
+            job.fail(error)
             return result
-        engine.submit(result, background=False)
+        engine.submit(job, background=False)
         with engine.lock:
-            result.check_end()
+            job.check_end()
         if iterator is not None:
-            engine.start_feeder(result, iterator)
+            engine.start_feeder(job, iterator)
         return result
 
     # --- end ---
@@ -411,15 +413,49 @@ class MapResult(ApplyResult, state.Map):
         self.prepare()
 
 
-class IMapIterator(state.IMap):
-    """The results of an `imap`."""
+class IMapIterator:
+    """The results of an `imap`.
+
+    It keeps the pool alive, as long as there may be results to come; the work does not. So work for which nobody holds
+    the pool or the iterator any more ends with the pool.
+    """
 
     _ordered = True
 
     def __init__(self, pool):
-        state.IMap.__init__(self, pool._engine.ledger, self._ordered)
-        self._pool = pool
-        self._engine = pool._engine
+        self._pool: Any = pool
+        self._job = IMapJob(pool._engine, self._ordered)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        job = self._job
+        for value in job._now:
+            return value
+        return self.next()
+
+    def next(self, timeout=None):
+        """The next result, or its call's exception; StopIteration at the end, TimeoutError after so many seconds."""
+        try:
+            return self._job.next(timeout)
+        except StopIteration:
+            self._pool = None
+            raise
+
+
+class IMapUnorderedIterator(IMapIterator):
+    """The results of an `imap_unordered`."""
+
+    _ordered = False
+
+
+class IMapJob(state.IMap):
+    """The work behind an iterator over results, and its consumer's end."""
+
+    def __init__(self, engine, ordered):
+        state.IMap.__init__(self, engine.ledger, ordered)
+        self._engine = engine
         self._now = iter(())  # the segment that is being consumed
         self._now_size = 0
 
@@ -473,12 +509,6 @@ class IMapIterator(state.IMap):
                 engine.feed()
             if engine._waiting:
                 engine.news.notify_all()
-
-
-class IMapUnorderedIterator(IMapIterator):
-    """The results of an `imap_unordered`."""
-
-    _ordered = False
 
 
 class ThreadPool(Pool):

@@ -388,6 +388,13 @@ impl Channel {
         Ok((arena_fd.as_raw_fd(), id, channel.event_fd().map_or(-1, |fd| fd.as_raw_fd())))
     }
 
+    /// No child that was given a `handle` is on its way any more: what was kept for those who never came is given up. Only
+    /// for who has this process's one handle on the channel.
+    fn end_loans(&self) -> PyResult<()> {
+        self.enter()?.end_loans();
+        Ok(())
+    }
+
     /// Lets go of the channel in this process. Threads that wait on it here get `ValueError`, as all later calls do.
     fn close(&self) {
         // Woken before and after: a thread may go to sleep just before the mark is set.

@@ -198,6 +198,20 @@ pub(crate) fn lend(arena: &Arena, id: RootId, wanted: u32) -> Result<u32, OpenEr
     Ok(arena.inner.me.get())
 }
 
+/// Takes back what was lent to children that died before they took it over. To be called by the holder of this process's
+/// only handle, when no child can be on its way any more.
+pub(crate) fn end_loans(arena: &Arena, id: RootId) {
+    let guard = arena.lock_roots();
+    let alive = |descriptor: &&Descriptor| {
+        descriptor.generation.load(Acquire) == id.generation && is_root(descriptor.kind.load(Acquire))
+    };
+    if let Some(counts) = arena.descriptor(id.index).filter(alive).and_then(|descriptor| handles(arena, descriptor)) {
+        // Not to zero, which would end the root: that is for who lets go of the handle.
+        let _ = counts.of(arena.inner.me.get()).fetch_update(AcqRel, Relaxed, |count| (count > 1).then_some(1));
+    }
+    drop(guard);
+}
+
 /// Gives the patron of a list one handle for its pin, unless it has it already or is gone.
 pub(crate) fn pin(arena: &Arena, id: RootId, header: &ListHeader) {
     let guard = arena.lock_roots();

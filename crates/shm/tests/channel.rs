@@ -289,3 +289,18 @@ fn the_event_descriptor_stays_right_for_those_who_asked_for_it() {
     recv(&channel).unwrap();
     assert!(!readable());
 }
+
+#[test]
+fn a_ticket_that_nobody_used_can_be_taken_back() {
+    for arena in arenas() {
+        let before = arena.statistics();
+        let first = channel(&arena, 0);
+        let ticket = first.lend().unwrap();
+        first.lend().unwrap();
+        first.end_loans();
+        send(&first, "still there").unwrap();
+        drop(first);
+        assert_eq!(arena.statistics().in_use, before.in_use);
+        assert!(Channel::open(&arena, ticket, None).is_err());
+    }
+}

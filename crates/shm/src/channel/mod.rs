@@ -289,6 +289,14 @@ impl Channel {
         Ok(Ticket { id: self.id, lender: root::lend(&self.arena, self.id, kind::CHANNEL)? })
     }
 
+    /// Takes back the tickets that were made and not used. Only where this is the process's one handle on the channel, and
+    /// no child that was given a ticket can be on its way any more.
+    pub fn end_loans(&self) {
+        if self.enter().is_ok() {
+            root::end_loans(&self.arena, self.id);
+        }
+    }
+
     /// The channel's name.
     pub fn id(&self) -> RootId {
         self.id
