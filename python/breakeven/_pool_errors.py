@@ -222,11 +222,27 @@ def pack_error(error, dumps, *, skip=1, as_is=False, unread=False):
 
 
 def may_be_the_users(error):
-    """Is this an interrupt that the user may have sent, and not the program's own?"""
-    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
+    """Has this error come from outside, by Ctrl-C or a signal's handler, and not from what was being done?"""
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    if isinstance(error, KeyboardInterrupt):
+        return True
+    handlers = set()
+    for number in _signal.valid_signals():
+        handler: Any = _signal.getsignal(number)
+        handler = getattr(handler, "func", handler)  # functools.partial
+        if not hasattr(handler, "__code__") and callable(handler):
+            handler = type(handler).__call__
+        handlers.add(getattr(handler, "__code__", None))
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in handlers:
+            return True
+        trace = trace.tb_next
+    return False
 
 
-# The pickle whose reading was broken off last by a KeyboardInterrupt.
+# The pickle whose reading was broken off last.
 _broken_off: Any = None
 
 

@@ -78,6 +78,8 @@ def dumps(value, buffers=None):
     try:
         _pickling.pickler_by_name(target, callback).dump(value)
     except Exception as error:
+        if errors.may_be_the_users(error):
+            raise
         raise _diagnose.explain(value, error) from None
     return target.getvalue()
 
@@ -85,8 +87,8 @@ def dumps(value, buffers=None):
 def loads(data, buffers=(), family=errors.POOL, again=False):
     """The inverse of `dumps`; whatever goes wrong comes out as one `UnreadableError`.
 
-    But for the first KeyboardInterrupt in the main thread, unless `again`: that is the user's, most likely. It is
-    raised, and whoever reads this again has the object.
+    But for the first KeyboardInterrupt in the main thread, and what a signal's handler raises, unless `again`: that is
+    most likely the user's. It is raised, and whoever reads this again has the object.
     """
     try:
         return pickle.loads(data, buffers=buffers)

@@ -5,6 +5,7 @@ them the others have their results, the same pool works on, and ends. A fault th
 of its own: then its workers end with it.
 """
 
+import functools
 import gc
 import os
 import signal
@@ -286,6 +287,81 @@ def test_unpickling_the_exception(fault, form):
 def throw_if(fault):
     if fault is not None:
         faults.throw(faults.AtUnpickle, fault)
+
+
+@pytest.mark.parametrize("handler", ["function", "method", "partial", "object"])
+@pytest.mark.parametrize("kind", [SystemExit, RuntimeError])
+@pytest.mark.parametrize("place", ["pickling", "unpickling"])
+def test_what_a_signal_handler_raises_is_raised(place, kind, handler):
+    """Whatever was being done when the signal came: it is not taken for the item's error, and no item is lost."""
+    raiser = Raiser(kind)
+    handlers = {
+        "function": raiser.make(),
+        "method": raiser.method,
+        "partial": functools.partial(raiser.method),
+        "object": raiser,
+    }
+    before = signal.signal(signal.SIGUSR1, handlers[handler])
+    try:
+        with breakeven.get_context("fork").Pool(WORKERS) as pool:
+            if place == "pickling":
+                with pytest.raises(kind, match="by a signal"):
+                    pool.map_async(id, [SignalOnce("pickling")], chunksize=1).get(60)
+            else:
+                result = pool.apply_async(SignalOnce, ("unpickling",))
+                with pytest.raises(kind, match="by a signal"):
+                    result.get(60)
+                assert type(result.get(60)) is SignalOnce
+            check_works(pool)
+            pool.close()
+            pool.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        SignalOnce.sent = False
+
+
+class Raiser:
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __call__(self, signum, frame):
+        raise self.kind("by a signal")
+
+    def method(self, signum, frame):
+        raise self.kind("by a signal")
+
+    def make(self):
+        def function(signum, frame):
+            raise self.kind("by a signal")
+
+        return function
+
+
+class SignalOnce:
+    """Sends this process a signal when it is pickled or unpickled for the first time in the process of the test."""
+
+    sent = False
+    home = os.getpid()
+
+    def __init__(self, when):
+        self.when = when
+
+    def __reduce__(self):
+        if self.when == "pickling":
+            SignalOnce.send()
+        return _signal_once, (self.when, SignalOnce.home)
+
+    @staticmethod
+    def send():
+        if not SignalOnce.sent:
+            SignalOnce.sent = True
+            signal.raise_signal(signal.SIGUSR1)
+
+
+def _signal_once(when, home):
+    if when == "unpickling" and os.getpid() == home:
+        SignalOnce.send()
+    return SignalOnce(when)
 
 
 @pytest.mark.parametrize("form", FORMS)
