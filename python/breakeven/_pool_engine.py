@@ -40,6 +40,9 @@ SLICE = 0.1
 # How often it looks at the least whether a task has come to its time limit.
 LOOK = 0.005
 
+# Workers that are killed while they start, and none comes up: for so long the pool goes on starting others.
+KILLED_PATIENCE = 1.0
+
 # How long terminate() waits for workers to answer SIGTERM before it sends SIGKILL.
 GRACE = 2.0
 
@@ -528,6 +531,8 @@ class Engine:
         self.calls = HeldCalls(self.ledger, Pacer(max(1, processes)), 1 << 30)
         self._next_check = 0.0
         self._noticed = False  # a worker has ended, and `_check` has not looked yet
+        self._failing_since = 0.0  # when the first of those starts failed that have failed in a row
+        self._next_start = 0.0  # no worker is replaced before
         self._ending: list[Worker] = []  # those that `terminate` has told to end
         self._helper: threading.Thread | None = None
         self._feeders: list[threading.Thread] = []
@@ -556,6 +561,8 @@ class Engine:
             worker.process.join()
 
     def _repopulate(self):
+        if time.monotonic() < self._next_start:
+            return
         if self.terminated or self.forced or self.ledger.broken is not None or (self.closing and self.ledger.idle()):
             return
         try:
@@ -572,11 +579,21 @@ class Engine:
         if worker.process in self.pool:
             self.pool.remove(worker.process)
 
-    def _start_failed(self, error, attempts=Starts.LIMIT):
+    def _start_failed(self, error, attempts=Starts.LIMIT, killed=False):
+        now = time.monotonic()
+        if not self.starts.failures:
+            self._failing_since = now
         fatal = self.starts.failed(error, attempts)
-        if fatal is not None and self.ledger.broken is None:
-            util.debug("pool gives up: its workers do not come up")
-            self._give_up(fatal)
+        if fatal is None or self.ledger.broken is not None:
+            return
+        if killed and (
+            now - self._failing_since < KILLED_PATIENCE or any(worker.ready for worker in self.workers.values())
+        ):
+            # Somebody kills processes: bad luck that may end. From now on they are replaced at leisure.
+            self._next_start = now + SLICE
+            return
+        util.debug("pool gives up: its workers do not come up")
+        self._give_up(fatal)
 
     def _check(self):
         """Look for dead workers: fail what they had, and replace them. Under the lock, by the driver."""
@@ -616,7 +633,8 @@ class Engine:
             seq, started, outcomes = lost
             self.ledger.lost(seq, started, outcomes, death)
         if not worker.ready and not worker.unfit and not self._told and not self.forced:
-            self._start_failed(death(None, "starting (is the main module guarded by __name__ == '__main__'?)"))
+            error = death(None, "starting (is the main module guarded by __name__ == '__main__'?)")
+            self._start_failed(error, killed=(worker.process.exitcode or 0) < 0)
 
     def _give_up(self, error):
         """Nothing can be finished any more, because of this."""
