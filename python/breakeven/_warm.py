@@ -165,6 +165,19 @@ class _Spare:
         os.close(self.pidfd)
 
 
+class _Control(socket.socket):
+    """The socket by which a template knows its owner.
+
+    It stays open to the end of the program, on purpose, so nothing is said about it when the interpreter clears it away.
+    (Closing it in a `util.Finalize` would show in multiprocessing's registry, where programs look.)
+    """
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        self.close()  # instead of the warning about an unclosed socket
+
+
 class _Template:
     """The owner's end of a template process."""
 
@@ -374,7 +387,8 @@ def _start(surroundings: _Surroundings, config: dict[str, Any]) -> tuple[socket.
     arguments = [executable, *map(os.fsencode, util._args_from_interpreter_flags())]  # type: ignore[attr-defined]
     arguments += [b"-c", os.fsencode(_CODE.format(home=_HOME))]
     environment = [key + b"=" + value for key, value in surroundings.environment.items()]
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    plain, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours = _Control(fileno=plain.detach())
     opened = []
     try:
         opened.append(os.open(os.devnull, os.O_RDONLY))
@@ -409,7 +423,6 @@ _rounds = 0
 _wasted = 0
 _rest = 0  # starts that go the standard library's way, since templates would not last
 _rest_reason = ""
-_at_exit: Any = None
 _refresh_at = 0.0
 _refresh_wait = REFRESH
 
@@ -482,7 +495,7 @@ def _look_ahead(now: _Surroundings, preparation: dict[str, Any]) -> None:
 
 def _reserve(now: _Surroundings, preparation: dict[str, Any]) -> tuple[_Template, _Spare]:
     """A spare process and its template. Raises Unavailable, and OSError for want of processes or descriptors."""
-    global _current, _rest, _rest_reason, _at_exit
+    global _current, _rest, _rest_reason
     if _rest > 0:
         _rest -= 1
         raise Unavailable(_rest_reason)
@@ -502,9 +515,6 @@ def _reserve(now: _Surroundings, preparation: dict[str, Any]) -> tuple[_Template
             template = _current or template
         else:
             template = _current = _Template(now, preparation, _level())
-            if _at_exit is None:
-                # After what ends the program's processes.
-                _at_exit = util.Finalize(None, stop, exitpriority=-100)
         spare = template.take(deadline)
         if spare is not None:
             return template, spare
@@ -539,9 +549,8 @@ def descriptors() -> set[int]:
 
 def _after_fork_in_child() -> None:
     # The sockets are the parent's: what two processes read from one of them would be torn between them.
-    global _lock, _current, _coming, _at_exit
+    global _lock, _current, _coming
     _lock = threading.RLock()
-    _at_exit = None
     for template in (_current, _coming):
         if template is not None:
             template.control.close()
