@@ -168,7 +168,7 @@ class _Spare:
 class _Control(socket.socket):
     """The socket by which a template knows its owner.
 
-    It stays open to the end of the program, on purpose, so nothing is said about it when the interpreter clears it away.
+    It stays open to the end of the program, on purpose: nothing is to be said when the interpreter clears it away.
     (Closing it in a `util.Finalize` would show in multiprocessing's registry, where programs look.)
     """
 
