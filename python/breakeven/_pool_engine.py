@@ -79,7 +79,7 @@ UNKNOWN_EXIT = 255
 class Worker:
     """A worker process or thread as its pool sees it."""
 
-    __slots__ = ("limit", "mark", "peak", "process", "ready", "since", "slot", "unfit", "verdict")
+    __slots__ = ("limit", "mark", "peak", "process", "ready", "seen", "since", "slot", "unfit", "verdict")
 
     def __init__(self, process, slot):
         self.process = process
@@ -92,6 +92,7 @@ class Worker:
         self.since = 0.0
         self.limit = None
         self.verdict = None  # why it was stopped: makes the errors for its tasks
+        self.seen = None  # where it was when somebody last looked for tasks that hold others up
 
 
 def _timeout(limit, pid, task, where="running"):
@@ -259,9 +260,10 @@ class ProcessTransport:
         # A claim is recorded before the take that it announces; who dies in between leaves the message to another.
         if any(self.tasks.claim(other.slot) == seq for other in others):
             return None
-        return seq, self.cells.started(worker.slot, seq), partial(self._outcomes, worker.slot)
+        return seq, self.cells.started(worker.slot, seq), partial(self.outcomes, worker.slot)
 
-    def _outcomes(self, slot, count):
+    def outcomes(self, slot, count):
+        """(values, error) of the first `count` chunks that a worker has finished and not sent; one of the two is None."""
         return [wire.read_outcome(record, self._family) for record in self.cells.outcomes(slot, count)]
 
     def at(self, worker):
@@ -277,6 +279,10 @@ class ProcessTransport:
     def waits(self, worker):
         """Has it nothing to do?"""
         return self.cells.words[worker.slot * Cells.WORDS] < 0
+
+    def keep(self, worker, mark):
+        """A frozen worker shall begin no more of its message than it has."""
+        self.cells.keep(worker.slot, *mark)
 
     def freeze(self, worker):
         """Stop a worker, for the moment; False if it has ended."""
@@ -621,6 +627,53 @@ class Engine:
         if dead or len(self.workers) < self.processes:
             if not self._told or not self.ledger.idle():
                 self._repopulate()
+        if not transport.local and len(self.workers) > 1:
+            self._unblock()
+
+    def _unblock(self):
+        """Fetch what a task that takes long holds up: results before it in its message, and tasks behind it.
+
+        Short tasks travel together. If one is not as short as the others, the results of those before it wait in the
+        worker's journal, and those behind it for it, even if it waits for one of them itself. The results are read, and
+        the tasks are taken back if a worker has nothing to do.
+        """
+        transport, ledger = self.transport, self.ledger
+        idle = False
+        holding = []
+        for worker in self.workers.values():
+            if transport.waits(worker):
+                idle = worker.ready or idle
+                continue
+            mark = transport.at(worker)
+            seen, worker.seen = worker.seen, mark
+            if mark is None or mark != seen or mark[1] == 0:
+                continue
+            parcel = ledger.messages.get(mark[0])
+            if isinstance(parcel, Parcel) and mark[1] <= parcel.count:
+                holding.append((worker, mark, parcel))
+        for worker, mark, parcel in holding:
+            seq, started = mark
+            take = idle and started < parcel.count
+            if not (take or ledger.waits_unsent(parcel, started)) or not transport.freeze(worker):
+                continue
+            try:
+                # What it has sent comes first.
+                self._raw.extend(transport.collect(0))
+                self._digest_locked()
+                there = self.workers.get(worker.slot) is worker and transport.at(worker) == mark
+                if not there or ledger.messages.get(seq) is not parcel:
+                    continue
+                if ledger.waits_unsent(parcel, started):
+                    ledger.read_ahead(parcel, started, partial(transport.outcomes, worker.slot))
+                if take:
+                    transport.keep(worker, mark)
+                    ledger.take_back(seq, started)
+            finally:
+                transport.thaw(worker)
+        if holding and self.ledger.feeding:
+            self.feed()
+        if self._waiting:
+            self.news.notify_all()
 
     def _bury(self, worker):
         """A worker has died: fail what it was doing, give back what it had not begun."""

@@ -671,9 +671,14 @@ class Ledger:
             more: 0 if these are the last, 1 if the worker goes on, 2 if it gives the rest back unstarted.
         """
         parcel = self.messages.get(seq)
-        if parcel is None or start < parcel.done:
-            return  # of a job that was given up, or booked already
+        if parcel is None:
+            return  # of a job that was given up
         job = parcel.job
+        if start < parcel.done:
+            # The first of them have been read from the journal, which is done for chunks of one item only.
+            values = values[parcel.done - start :]
+            errors = [(index, error) for index, error in errors or () if index >= parcel.done]
+            start = parcel.done
         if job.pacer is not None and stop > start:
             job.pacer.observe(stop - start, seconds)
         parcel.done = stop
@@ -687,6 +692,22 @@ class Ledger:
                 job.give_back(parcel.rest(stop))
         if stop > start:
             self._deliver(parcel, start, stop, values, errors)
+
+    def take_back(self, seq, kept):
+        """The chunks of a message from `kept` on will not be started by the worker that has it: they are sent again."""
+        parcel = self.messages[seq]
+        rest = parcel.rest(kept)
+        parcel.count = kept
+        parcel.job.give_back(rest)
+
+    def waits_unsent(self, parcel, started):
+        """Has a worker that has started so many chunks of this finished some whose results it has not sent?"""
+        return parcel.job.chunk == 1 and parcel.done < started - 1
+
+    def read_ahead(self, parcel, started, outcomes):
+        """The results that a worker has not sent, from its journal (see `lost`). It will send them all the same."""
+        self._deliver_outcomes(parcel, started - 1, outcomes)
+        parcel.done = started - 1
 
     def lost(self, seq, started, outcomes, error_for):
         """The worker that had taken this message has died.
@@ -716,12 +737,7 @@ class Ledger:
             self._deliver(parcel, parcel.done, parcel.count, self._blank(parcel), failed)
             return
         running = max((started or 0) - 1, parcel.done)
-        if parcel.done < running:
-            for index, (values, error) in enumerate(outcomes(running - parcel.done), parcel.done):
-                if error is None:
-                    self._deliver(parcel, index, index + 1, values, None)
-                else:
-                    self._deliver(parcel, index, index + 1, self._blank(parcel), [(index, error)])
+        self._deliver_outcomes(parcel, running, outcomes)
         after = running
         if started is not None and running < parcel.count:
             self._deliver(
@@ -730,6 +746,14 @@ class Ledger:
             after = running + 1
         if after < parcel.count:
             job.give_back(parcel.rest(after))
+
+    def _deliver_outcomes(self, parcel, stop, outcomes):
+        if parcel.done < stop:
+            for index, (values, error) in enumerate(outcomes(stop - parcel.done), parcel.done):
+                if error is None:
+                    self._deliver(parcel, index, index + 1, values, None)
+                else:
+                    self._deliver(parcel, index, index + 1, self._blank(parcel), [(index, error)])
 
     def give_up(self, error):
         """No job can be finished any more: all of them fail with this."""

@@ -61,6 +61,7 @@ class Cells:
         word 0     message << 24 | chunks of it that have been started
         word 1     largest resident memory so far, in KiB (where the kernel's own account is not to be had)
         word 2     form of the journal: 0 marshalled records, 1 ints, 2 floats; changes only while the journal is empty
+        word 3     written by the parent, see `keep`: message << 24 | chunks of it that this worker keeps
         byte 64..  journal: the outcomes of the message's chunks since the last that were sent, one after another
 
     Word 0 is the one that counts: it is written with one aligned store, so a worker killed at any instruction leaves
@@ -100,6 +101,7 @@ class Cells:
     def clear(self, row):
         self.words[row * self.WORDS] = -1
         self.words[row * self.WORDS + 1] = 0
+        self.words[row * self.WORDS + 3] = -1
 
     def started(self, row, seq):
         """How many chunks of this message the worker had started; None if it had not come to it."""
@@ -107,6 +109,14 @@ class Cells:
         if word < 0 or word >> 24 != seq & 0x7FFFFFFFFF:
             return None
         return word & 0xFFFFFF
+
+    def keep(self, row, seq, chunks):
+        """Take back all but the first `chunks` chunks of this message.
+
+        The worker must stand still meanwhile, at the last of them: it writes that it starts a chunk and then looks
+        here, so wherever it goes on, it sees this before it runs another.
+        """
+        self.words[row * self.WORDS + 3] = (seq & 0x7FFFFFFFFF) << 24 | chunks
 
     def peak(self, row):
         """Bytes, or None."""
@@ -507,6 +517,11 @@ def _run_batch(port, seq, key, stateless, star, sealed, size, items):
     index = 0
     while index < count:
         words[row] = base + index + 1
+        if words[row + 3] == base + index:
+            # This chunk and those after it are no longer ours.
+            port.part(seq, first, index, clock() - since, pickled, values, failed, 2)
+            port.note_memory(time.monotonic())
+            return index
         full = known = unread = False
         try:
             interrupts.in_task = True
@@ -532,6 +547,8 @@ def _run_batch(port, seq, key, stateless, star, sealed, size, items):
                     if written == room or clock() > until:
                         break
                     words[row] = base + index + 1
+                    if words[row + 3] == base + index:
+                        break
                 interrupts.in_task = False
                 if not known:
                     if index < count:
@@ -656,8 +673,8 @@ class ThreadPort:
     """How a worker thread reaches its pool: objects are handed over as they are."""
 
     copying = False
-    # A thread does not die alone, so nothing reads these.
-    words, row = [0], 0
+    # A thread does not die alone, and its messages have one chunk, so nothing reads these.
+    words, row = [0, 0, 0, -1], 0
     journal = None
     journal_size = 0
     apart = False

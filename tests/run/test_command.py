@@ -88,7 +88,7 @@ def test_receipt_is_printed_at_the_end(tmp_path, end, code):
     assert "program atexit" in lines[:start]
     assert all(line.startswith("breakeven:") for line in lines[start:])
     receipt = "\n".join(lines[start:])
-    assert "multiprocessing: Queue, JoinableQueue, SimpleQueue, Pool" in receipt
+    assert "multiprocessing: Queue, JoinableQueue, SimpleQueue, Lock, RLock" in receipt
     assert "concurrent.futures: ProcessPoolExecutor" in receipt
     counts = {}
     for line in lines[start:]:
