@@ -263,7 +263,7 @@ class ProcessTransport:
         return seq, self.cells.started(worker.slot, seq), partial(self.outcomes, worker.slot)
 
     def outcomes(self, slot, count):
-        """(values, error) of the first `count` chunks that a worker has finished and not sent; one of the two is None."""
+        """(values, error) of the first `count` chunks that a worker has finished and not sent; one is None."""
         return [wire.read_outcome(record, self._family) for record in self.cells.outcomes(slot, count)]
 
     def at(self, worker):

@@ -6,9 +6,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import pytest
-
 import breakeven
+import pytest
 
 PAIRS = 1
 LIMIT = 60
@@ -32,7 +31,7 @@ def step(work):
 
 @pytest.fixture
 def works(tmp_path):
-    """So many tasks without work that they travel together by the time that two come of which one waits for the other."""
+    """So many tasks without work that they travel together when two come of which one waits for the other."""
     pairs = [[("wait", str(tmp_path / str(i))), ("make", str(tmp_path / str(i)))] for i in range(PAIRS)]
     idle = [None] * 3000
     return [*idle, *(work for pair in pairs for work in [*pair, *[None] * 50])]
