@@ -43,7 +43,7 @@ LOOK = 0.005
 # Workers that are killed while they start, and none comes up: for so long the pool goes on starting others.
 KILLED_PATIENCE = 1.0
 
-# How long terminate() waits for workers to answer SIGTERM before it sends SIGKILL.
+# How long terminate() waits for workers to answer SIGTERM before it sends SIGKILL, and join() for terminated threads.
 GRACE = 2.0
 
 # A helper with nothing to do for so long ends.
@@ -358,7 +358,7 @@ class ProcessTransport:
         worker.process.join(seconds)
         return worker.process.exitcode is not None
 
-    def wait_ended(self, workers):
+    def wait_ended(self, workers, busy_patience=None):
         for worker in workers:
             worker.process.join()
             self.forget(worker)
@@ -480,9 +480,11 @@ class ThreadTransport:
             while worker.process.is_alive() and not self._ports[worker.slot].busy:
                 worker.process.join(0.01)
 
-    def wait_ended(self, workers):
+    def wait_ended(self, workers, busy_patience=None):
+        """`busy_patience`: seconds for all that are inside a task; None to wait for them however long it takes."""
+        deadline = None if busy_patience is None else time.monotonic() + busy_patience
         for worker in workers:
-            worker.process.join()
+            worker.process.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
     def close(self):
         self.team.rest()
@@ -1316,8 +1318,8 @@ class Engine:
                     self._tell()
                 workers = [*self.workers.values(), *self.retired]
             self.transport.wait_ended(workers)
-        # Threads end after the task that they are at.
-        self.transport.wait_ended(self._ending)
+        # Threads end after the task that they are at. Who has terminated the pool does not want to wait for a long one.
+        self.transport.wait_ended(self._ending, GRACE)
         self._ending.clear()
         self._end_threads()
         with self.lock:

@@ -342,3 +342,21 @@ if __name__ == "__main__":
     _, error = process.communicate(timeout=30)
     assert process.returncode == 9, error
     assert "Traceback" not in error
+
+
+def test_joining_a_terminated_thread_pool_does_not_wait_for_a_long_task():
+    started, go_on = threading.Event(), threading.Event()
+
+    def long_task(_):
+        started.set()
+        go_on.wait()
+
+    pool = breakeven.ThreadPool(1)
+    workers = [worker.process for worker in pool._engine.workers.values()]
+    pool.apply_async(long_task, (0,))
+    started.wait()
+    pool.terminate()
+    pool.join()  # would never return
+    assert workers[0].is_alive()
+    go_on.set()
+    workers[0].join()
