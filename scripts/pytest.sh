@@ -6,7 +6,7 @@ dir=$1
 shift
 # Each test has its own limit (pyproject.toml), by a signal that Python must be awake to handle. This is for what does
 # not wake: SIGABRT makes faulthandler print the stack of every thread before the end.
-limit=${PYTEST_LIMIT:-1500}
+limit=${PYTEST_LIMIT:-2400}
 foreground=()
 [ -t 0 ] && foreground=(--foreground) # else Ctrl-C at a terminal would not reach the tests
 
@@ -22,7 +22,7 @@ run "$@" || result=$?
 # SECOND_LOOK=n, for CI: up to n failures are run once more, alone. One that passes then is called flaky, by name, in CI's
 # closing lines; it is a fault to be mended, and no reason to throw a day's work away. More than n are no accident.
 if [ "$result" -eq 1 ] && [ "${SECOND_LOOK:-0}" -gt 0 ]; then
-    failures=$("$dir/bin/python" - .pytest_cache/v/cache/lastfailed <<'EOF'
+    failures=$("$dir/bin/python" - "${CACHE:-.pytest_cache}/v/cache/lastfailed" <<'EOF'
 import json, sys
 try:
     print(*json.load(open(sys.argv[1])), sep="\n")

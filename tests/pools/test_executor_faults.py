@@ -22,6 +22,8 @@ from breakeven.pool import TaskError, UnreadableError, WorkerDied
 from tests.pools import tasks
 from tests.support import faults, methods
 
+pytestmark = pytest.mark.matrix
+
 LIMIT = 0.5  # seconds that a call may run which is to hang
 
 

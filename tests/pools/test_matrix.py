@@ -20,6 +20,8 @@ from breakeven.pool import PoolTerminated, TaskAborted, UnreadableError, WorkerD
 from tests.pools import tasks
 from tests.support import faults, methods
 
+pytestmark = pytest.mark.matrix
+
 WORKERS = 2
 SHORT = 0.5  # how long a call that hangs is waited for
 
