@@ -1,14 +1,24 @@
-//! Event records and the causes that time is attributed to.
+//! Records of a run, the attribution of its time, and what follows from it.
 //!
-//! Types only, so far: the vocabulary that hooks, attribution and reports share. What fills them comes with `breakeven
-//! why` (issue 4): hooks write [`Record`]s into a ring of each process, an attribution turns a run's records into one
-//! [`Attribution`], and exports render that. Until then nothing in the project makes a record.
+//! Everything here is a pure function of a [`recording::Recording`]; who records is `crates/python` with the hooks in
+//! `python/breakeven/_why`. `docs/design/why.md` tells the whole way of a record.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`record`] | what a hook notes: the contract with the hooks |
+//! | [`recording`] | a run as it was recorded |
+//! | [`cause`] | what a second can have gone into |
+//! | [`report`] | what a recording says: the contract with everything that shows one |
 #![forbid(unsafe_code)]
 
-mod cause;
-mod record;
+pub mod cause;
+pub mod record;
+pub mod recording;
+pub mod report;
 mod share;
 
 pub use cause::{Cause, UnknownCause};
-pub use record::{Record, RecordKind, WaitFor};
+pub use record::{Flags, Record, RecordKind};
+pub use recording::Recording;
+pub use report::Report;
 pub use share::{Attribution, Share};

@@ -1,0 +1,283 @@
+//! What a recording says: the contract between the analysis, which makes a [`Report`], and everything that shows one.
+//!
+//! As JSON this is what `breakeven why --json` writes (docs/why-json.md has the schema; [`Report::SCHEMA`] is its version).
+//! Fields are added, never renamed: somebody's script reads them. Times are seconds; moments are seconds after the start.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cause::Cause;
+use crate::recording::{Charges, Program};
+
+/// A run, explained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`Report::SCHEMA`].
+    pub schema: u32,
+    /// breakeven's version.
+    pub version: String,
+    /// What was run, and how it ended.
+    pub program: Program,
+    /// Cores that the program could use.
+    pub cores: u32,
+    /// Wall-clock seconds of the run.
+    pub elapsed: f64,
+    /// Seconds of all its processes' lives: the whole that the shares are shares of.
+    pub process_seconds: f64,
+    /// CPU seconds of all processes.
+    pub cpu_seconds: f64,
+    /// The verdict.
+    pub primary: Primary,
+    /// Where the time went, largest first, `compute` among them. The shares add up to 1.
+    pub causes: Vec<CauseShare>,
+    /// The primary cause explained, and up to two more; empty for a healthy program.
+    pub findings: Vec<Finding>,
+    /// What could be changed, the most useful first. `serial` is always among them if it could be predicted.
+    pub fixes: Vec<Fix>,
+    /// Predicted time of the program by number of workers.
+    pub curve: Vec<CurvePoint>,
+    /// What the model was given.
+    pub workload: Option<WorkloadFacts>,
+    /// The processes in the order of their births.
+    pub processes: Vec<ProcessReport>,
+    /// What the machine charges.
+    pub charges: Option<Charges>,
+    /// What the recording itself cost.
+    pub recorder: Recorder,
+    /// Things that the reader should know: dropped records, processes without hooks, a program that was killed.
+    pub remarks: Vec<String>,
+}
+
+impl Report {
+    /// Version of the JSON form.
+    pub const SCHEMA: u32 = 1;
+}
+
+/// The verdict on a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Primary {
+    /// The cause; [`Cause::None`] for a healthy program.
+    pub cause: Cause,
+    /// One sentence in a person's words, with the number and the place.
+    pub headline: String,
+    /// Seconds that the program would take without it, if that can be said.
+    pub without_it: Option<f64>,
+}
+
+/// A cause's part of the run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CauseShare {
+    /// The cause.
+    pub cause: Cause,
+    /// Seconds, over all processes.
+    pub core_seconds: f64,
+    /// Part of [`Report::process_seconds`], from 0 to 1.
+    pub share: f64,
+}
+
+/// A cause, explained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The cause.
+    pub cause: Cause,
+    /// Its part of the process-seconds.
+    pub share: f64,
+    /// The same in seconds.
+    pub core_seconds: f64,
+    /// Wall-clock seconds that the run would be shorter without it, as well as the model knows.
+    pub costs_seconds: Option<f64>,
+    /// One sentence: what happens.
+    pub headline: String,
+    /// Numbers that show it, one sentence each.
+    pub evidence: Vec<String>,
+    /// Where in the user's code, the most expensive first.
+    pub places: Vec<Place>,
+    /// What to do, in a sentence or two.
+    pub advice: String,
+    /// The change for that very line, as code; `- ` and `+ ` lines.
+    pub sketch: Option<String>,
+}
+
+/// A place in the user's code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Path, as Python knows it.
+    pub file: String,
+    /// From 1.
+    pub line: u32,
+    /// The function around it, if known.
+    pub function: Option<String>,
+    /// The line, if it could be read.
+    pub source: Option<String>,
+    /// What happens there: "40 tasks of 210 MB".
+    pub what: String,
+}
+
+/// A change and what it would gain.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fix {
+    /// What kind of change.
+    pub kind: FixKind,
+    /// `file:line`, or nothing if it is not at one place.
+    #[serde(rename = "where")]
+    pub place: Option<String>,
+    /// Predicted seconds of the whole run.
+    pub predicted_seconds: f64,
+    /// The interval that the prediction should lie in.
+    pub low: f64,
+    /// Its other end.
+    pub high: f64,
+    /// Elapsed over predicted.
+    pub predicted_speedup: f64,
+    /// One sentence: what to change and why it helps.
+    pub explanation: String,
+    /// Whether the program's text must be changed; if not, `--verify` can try it.
+    pub needs_edit: bool,
+    /// What `--verify` measured.
+    pub measured_seconds: Option<f64>,
+}
+
+/// The kinds of change. Names stand in JSON and do not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FixKind {
+    /// The plain loop, in one process.
+    Serial,
+    /// Threads instead of processes.
+    Threads,
+    /// Coroutines for waiting work.
+    Asyncio,
+    /// More items in a task.
+    Chunking,
+    /// Send once to each worker, by the initializer (or a global, under fork).
+    Initializer,
+    /// Put large arrays where all processes see them.
+    SharedMemory,
+    /// Fewer workers.
+    FewerWorkers,
+    /// More of them (the program used fewer than there are cores).
+    MoreWorkers,
+    /// Keep BLAS to one thread in each worker.
+    LimitBlasThreads,
+    /// One pool for the program's life.
+    PoolReuse,
+    /// Collect results without a manager.
+    AvoidManager,
+    /// More in one message.
+    BatchMessages,
+    /// Smaller or ordered tasks, so that no worker is left with the rest.
+    Rebalance,
+    /// NumPy instead of the loop.
+    Vectorise,
+    /// `breakeven run`, no edit.
+    Run,
+}
+
+/// A point of the break-even curve.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CurvePoint {
+    /// Workers.
+    pub workers: u32,
+    /// Predicted seconds of the whole run.
+    pub seconds: f64,
+    /// The interval.
+    pub low: f64,
+    /// Its other end.
+    pub high: f64,
+    /// Beyond this machine's cores.
+    pub extrapolated: bool,
+}
+
+/// What the model was given about the parallel part of the program.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct WorkloadFacts {
+    /// Items, by the tasks' records.
+    pub items: u64,
+    /// Tasks (messages).
+    pub tasks: u64,
+    /// Mean seconds of an item by itself.
+    pub seconds: f64,
+    /// Standard deviation over mean, of tasks.
+    pub spread: f64,
+    /// Mean bytes of an item's arguments.
+    pub bytes_in: f64,
+    /// Mean bytes of an item's result.
+    pub bytes_out: f64,
+    /// Share of the time in which it sleeps or waits for input.
+    pub sleep_share: f64,
+    /// Wall-clock seconds outside of the parallel part.
+    pub outside: f64,
+    /// Workers that there were.
+    pub workers: u32,
+}
+
+/// One process, explained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProcessReport {
+    /// As the kernel numbers it.
+    pub pid: u32,
+    /// Who asked for it; 0: the first.
+    pub parent: u32,
+    /// Its name.
+    pub name: String,
+    /// `main`, `worker` of a pool or executor, `process`, `manager`, `helper`, `other`.
+    pub role: String,
+    /// How it was started.
+    pub method: String,
+    /// Seconds after the run's start.
+    pub start: f64,
+    /// The same for its end.
+    pub end: f64,
+    /// Exit code; negative: signal.
+    pub exit_code: Option<i32>,
+    /// Seconds on a CPU, all threads.
+    pub cpu_seconds: f64,
+    /// Seconds runnable but not running, all threads.
+    pub delay_seconds: f64,
+    /// Page faults without disk.
+    pub minor_faults: u64,
+    /// Page faults with disk.
+    pub major_faults: u64,
+    /// Voluntary context switches.
+    pub voluntary_switches: u64,
+    /// Involuntary context switches.
+    pub involuntary_switches: u64,
+    /// Most bytes in memory.
+    pub peak_memory: u64,
+    /// Most threads at a time.
+    pub threads: u32,
+    /// BLAS and OpenMP libraries with their numbers of threads.
+    pub blas: Vec<(String, u32)>,
+    /// Tasks that it ran.
+    pub tasks: u64,
+    /// Where its time went, largest first.
+    pub causes: Vec<CauseShare>,
+    /// Its life as slices, one cause each, without gaps, neighbours of one cause merged; at most 2,000 (the shortest give
+    /// way to their neighbours).
+    pub timeline: Vec<Slice>,
+}
+
+/// A stretch of a process's life.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Slice {
+    /// Seconds after the run's start.
+    pub start: f64,
+    /// The same.
+    pub end: f64,
+    /// What the time went into.
+    pub cause: Cause,
+}
+
+/// What the recording cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Recorder {
+    /// Records written.
+    pub records: u64,
+    /// Records that found their ring full.
+    pub dropped: u64,
+    /// CPU seconds in the hooks, by their own measurement.
+    pub hook_seconds: f64,
+    /// CPU seconds of the supervisor while the program ran.
+    pub supervisor_seconds: f64,
+    /// Part of the program's elapsed time that both took.
+    pub overhead: f64,
+}
