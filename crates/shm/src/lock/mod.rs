@@ -40,7 +40,7 @@ pub(crate) fn try_lock(lock: &RobustMutex) -> Option<Guard<'_>> {
     Some(Guard { lock, died: acquired == Acquired::OwnerDied, _not_send: PhantomData })
 }
 
-/// Takes `lock`, waiting for it if need be.
+/// Takes `lock`, waiting for it if need be (in slices: see `sys/robust.rs`).
 #[inline]
 pub(crate) fn lock(lock: &RobustMutex) -> Guard<'_> {
     let mut acquired = lock.try_lock();
