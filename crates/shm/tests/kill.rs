@@ -5,6 +5,14 @@
 //!
 //! - `BREAKEVEN_KILLS=n`: how many processes are killed (10,000 if not given);
 //! - `BREAKEVEN_SEED=n`: the choices of an earlier run again (the kills' moments are the kernel's).
+//!
+//! A run that hangs ends with a report of what all its processes were doing (`support/watchdog.rs`).
+//! One that did showed this: the controlling process slept on the arena lock, whose owner had been
+//! killed between freeing it and waking a sleeper; it had the roots lock, for which all others
+//! waited. What became of it is in `src/sys/robust.rs`, with a test that plays it step by step.
+
+#[path = "support/watchdog.rs"]
+mod watchdog;
 
 use breakeven_shm::{
     Arena, ArenaConfig, Block, Channel, ChannelConfig, InBatch, Message, OutBatch, after_fork_in_child,
@@ -12,14 +20,19 @@ use breakeven_shm::{
 };
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
+use watchdog::{about_to, watchdog};
 
-const TESTS: [(&str, fn()); 3] = [
+const TESTS: [(&str, fn()); 4] = [
     ("random_kills", random_kills),
     ("full_memory_is_an_error_or_a_wait", full_memory_is_an_error_or_a_wait),
     ("forks_while_another_thread_sends", forks_while_another_thread_sends),
+    ("a_report_of_a_hang_says_who_waits_for_what", a_report_of_a_hang_says_who_waits_for_what),
 ];
 
 fn main() {
+    if watchdog::reported() {
+        return;
+    }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     // nextest asks for the ignored tests separately; there are none.
@@ -79,25 +92,11 @@ fn kill(pid: libc::pid_t) {
 fn wait(pid: libc::pid_t) -> i32 {
     let mut status = 0;
     // SAFETY: waits for our own child; the status is a local.
-    while unsafe { libc::waitpid(pid, &mut status, 0) } == -1 {}
+    while unsafe { libc::waitpid(pid, &mut status, 0) } == -1 {
+        let error = std::io::Error::last_os_error();
+        assert_eq!(error.raw_os_error(), Some(libc::EINTR), "waiting for {pid}: {error}");
+    }
     status
-}
-
-/// Ends everything, loudly, unless called again within `seconds`.
-fn watchdog(seconds: u32) {
-    extern "C" fn hang(_: libc::c_int) {
-        let text = b"\nHANG: the watchdog ran out; the seed is above\n";
-        // SAFETY: both calls are allowed in a signal handler. The children go with us (PDEATHSIG).
-        unsafe {
-            libc::write(2, text.as_ptr().cast(), text.len());
-            libc::_exit(9);
-        }
-    }
-    // SAFETY: installs a handler that only makes calls which handlers may make.
-    unsafe {
-        libc::signal(libc::SIGALRM, hang as *const () as libc::sighandler_t);
-        libc::alarm(seconds);
-    }
 }
 
 /// Memory that this process shares with its children, zeroed.
@@ -367,7 +366,7 @@ fn random_kills() {
     while done < kills {
         let count = KILLS_A_ROUND.min(kills - done);
         watchdog(120);
-        let figures = round(arena, &mut random, count);
+        let figures = round(arena, &mut random, done, count);
         done += count;
         total.came += figures.came;
         total.lost += figures.lost;
@@ -391,7 +390,8 @@ struct Figures {
     processes: u64,
 }
 
-fn round(arena: Arena, random: &mut Random, kills: u64) -> Figures {
+/// `before` processes were killed in earlier rounds.
+fn round(arena: Arena, random: &mut Random, before: u64, kills: u64) -> Figures {
     let board: &'static Board = shared();
     let make = |maxsize| {
         let config = ChannelConfig { maxsize, claim_slots: ACTORS as u32 };
@@ -411,7 +411,8 @@ fn round(arena: Arena, random: &mut Random, kills: u64) -> Figures {
         })
     };
     let mut workers: Vec<libc::pid_t> = (0..WORKERS).map(|_| start(random.next())).collect();
-    for _ in 0..kills {
+    for nth in 0..kills {
+        about_to(&format!("kill {}", before + nth));
         let most = if random.below(4) == 0 { 6000 } else { 1000 };
         std::thread::sleep(Duration::from_micros(random.below(most)));
         let victim = random.below(WORKERS as u64) as usize;
@@ -423,10 +424,13 @@ fn round(arena: Arena, random: &mut Random, kills: u64) -> Figures {
         assert_eq!(board.errors.load(SeqCst), 0, "a process found a fault");
         workers[victim] = start(random.next());
     }
+    about_to("kill the rest");
     for pid in workers {
         kill(pid);
     }
+    about_to("wait for all");
     wait_for_all();
+    about_to("check");
     arena.reap();
 
     // What is left is ours to take. A living process's put must have come, each message once.
@@ -649,5 +653,43 @@ fn forks_while_another_thread_sends() {
     arena.reap();
     assert_eq!((arena.statistics().in_use, arena.statistics().participants), (0, 1));
     arena.check_invariants().unwrap();
+    watchdog(0);
+}
+
+// ---------------------------------------------------------------------------------------------
+// The report
+
+/// The report is only seen when something is wrong; so here is a program in which something is.
+fn a_report_of_a_hang_says_who_waits_for_what() {
+    watchdog(60);
+    let word: &'static AtomicU32 = shared();
+    about_to("sleep");
+    let sleeper = fork(|| {
+        loop {
+            // SAFETY: sleeps on a word that stays mapped, until it is killed.
+            unsafe {
+                libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, 0, core::ptr::null::<libc::timespec>())
+            };
+        }
+    });
+    about_to("be a zombie");
+    let zombie = fork(|| {});
+    let is_there = |report: &str| {
+        let lines = [
+            format!("HANG: {sleeper} (of {}) 'sleep' S", std::process::id()),
+            "expects 0x0, is 0x0 (tid 0), for ever".to_owned(),
+            ", 1 zombies;".to_owned(),
+        ];
+        lines.iter().all(|line| report.contains(line))
+    };
+    let mut report = String::new();
+    let started = Instant::now();
+    while !is_there(&report) {
+        assert!(started.elapsed() < Duration::from_secs(30), "not what was expected:\n{report}");
+        report = watchdog::report(std::process::id() as i32);
+    }
+    kill(sleeper);
+    wait(sleeper);
+    wait(zombie);
     watchdog(0);
 }
