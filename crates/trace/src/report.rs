@@ -45,11 +45,26 @@ pub struct Report {
     pub recorder: Recorder,
     /// Things that the reader should know: dropped records, processes without hooks, a program that was killed.
     pub remarks: Vec<String>,
+    /// With `--repeat`: every run of the program, in their order; the rest of the report is that of the run in the middle.
+    /// Else empty (`analyze` leaves it so; the command fills it).
+    #[serde(default)]
+    pub runs: Vec<Run>,
 }
 
 impl Report {
     /// Version of the JSON form.
     pub const SCHEMA: u32 = 1;
+}
+
+/// One of several runs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Wall-clock seconds.
+    pub elapsed: f64,
+    /// CPU seconds of all processes.
+    pub cpu_seconds: f64,
+    /// Its verdict.
+    pub primary: Cause,
 }
 
 /// The verdict on a run.
@@ -132,7 +147,10 @@ pub struct Fix {
     pub explanation: String,
     /// Whether the program's text must be changed; if not, `--verify` can try it.
     pub needs_edit: bool,
-    /// What `--verify` measured.
+    /// With how many workers, where the change is their number.
+    #[serde(default)]
+    pub workers: Option<u32>,
+    /// What `--verify` measured (`analyze` leaves it empty; the command fills it).
     pub measured_seconds: Option<f64>,
 }
 
