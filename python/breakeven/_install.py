@@ -111,7 +111,7 @@ def _asked_by_stdlib() -> bool:
     return sys._getframe(2).f_globals.get("__name__") in _USERS_OF_PRIVATE_PARTS
 
 
-# The methods that stand in multiprocessing.context.BaseContext.
+# Methods that stand in multiprocessing.context.BaseContext, and are not those of our own contexts.
 
 
 def Queue(self: Any, maxsize: int = 0) -> Any:
@@ -156,77 +156,6 @@ def _pipe(duplex: bool = True) -> Any:
 _pipe.__name__ = _pipe.__qualname__ = "Pipe"
 
 
-def Lock(self: Any) -> Any:
-    """Returns a non-recursive lock object"""
-    from . import synchronize
-
-    return synchronize.Lock(ctx=self.get_context())
-
-
-def RLock(self: Any) -> Any:
-    """Returns a recursive lock object"""
-    from . import synchronize
-
-    return synchronize.RLock(ctx=self.get_context())
-
-
-def Semaphore(self: Any, value: int = 1) -> Any:
-    """Returns a semaphore object"""
-    from . import synchronize
-
-    return synchronize.Semaphore(value, ctx=self.get_context())
-
-
-def BoundedSemaphore(self: Any, value: int = 1) -> Any:
-    """Returns a bounded semaphore object"""
-    from . import synchronize
-
-    return synchronize.BoundedSemaphore(value, ctx=self.get_context())
-
-
-def Condition(self: Any, lock: Any = None) -> Any:
-    """Returns a condition object"""
-    from . import synchronize
-
-    return synchronize.Condition(lock, ctx=self.get_context())
-
-
-def Event(self: Any) -> Any:
-    """Returns an event object"""
-    from . import synchronize
-
-    return synchronize.Event(ctx=self.get_context())
-
-
-def Barrier(self: Any, parties: int, action: Any = None, timeout: float | None = None) -> Any:
-    """Returns a barrier object"""
-    from . import synchronize
-
-    return synchronize.Barrier(parties, action, timeout, ctx=self.get_context())
-
-
-def Pool(
-    self: Any,
-    processes: int | None = None,
-    initializer: Callable[..., object] | None = None,
-    initargs: Any = (),
-    maxtasksperchild: int | None = None,
-) -> Any:
-    """Returns a process pool object"""
-    from . import pool
-
-    return pool.Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
-
-
-def Manager(self: Any) -> Any:
-    """Returns a manager associated with a running server process"""
-    from .managers import SyncManager
-
-    manager = SyncManager(ctx=self.get_context())
-    manager.start()
-    return manager
-
-
 def _original(owner: Any, attribute: str) -> Any:
     """The standard library's own value of a name, whether or not it is replaced at the moment."""
     for changed, name, value, _ in _changes:
@@ -260,7 +189,7 @@ def install() -> None:
             _install_locks()
             _install_pools()
             _install_executor()
-            _install_method(Manager)
+            _install_method(_of_ours("Manager"))
             _install_method(Pipe)
             _change(_connection, "Pipe", _pipe, "multiprocessing.connection.Pipe")
             _change(_spawn, "get_preparation_data", _with_install(_spawn.get_preparation_data))
@@ -296,6 +225,11 @@ def _install_method(method: Any) -> None:
     _change(multiprocessing, name, getattr(_context._default_context, name), f"multiprocessing.{name}")  # type: ignore[attr-defined]
 
 
+def _of_ours(name: str) -> Any:
+    """A method of our contexts, which serves the standard library's as well."""
+    return vars(context.BaseContext)[name]
+
+
 def _install_queues() -> None:
     for method, make, ours in (
         (Queue, _queue, queues.Queue),
@@ -318,9 +252,8 @@ def _install_queues() -> None:
 def _install_locks() -> None:
     from multiprocessing import synchronize
 
-    for method in (Lock, RLock, Semaphore, BoundedSemaphore, Condition, Event, Barrier):
-        name = method.__name__
-        _install_method(method)
+    for name in ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event", "Barrier"):
+        _install_method(_of_ours(name))
         stdlib = getattr(synchronize, name)
         _change(synchronize, name, _take_lazily(stdlib, "synchronize"), f"multiprocessing.synchronize.{name}")
         # Those that were made before, and those that derived classes make, still travel to children.
@@ -345,7 +278,7 @@ def _take_lazily(stdlib: type, module: str, made: str = "") -> type:
 
 
 def _install_pools() -> None:
-    _install_method(Pool)
+    _install_method(_of_ours("Pool"))
     for name in ("Pool", "ThreadPool"):
         _change(_pool, name, _take_lazily(getattr(_pool, name), "pool"), f"multiprocessing.pool.{name}")
     for name in ("ApplyResult", "MapResult", "IMapIterator", "IMapUnorderedIterator"):

@@ -617,9 +617,7 @@ class Engine:
             self._next_check = 0.0
         self._noticed = False
         if dead:
-            # What they had sent before comes first.
-            self._raw.extend(transport.collect(0))
-            self._digest_locked()
+            self._take_in()  # what they had sent before comes first
         for worker in dead:
             if self.workers.get(worker.slot) is worker:  # or it had said goodbye
                 self._bury(worker)
@@ -640,7 +638,7 @@ class Engine:
         the tasks are taken back if a worker has nothing to do.
         """
         transport, ledger = self.transport, self.ledger
-        idle = False
+        idle = fetched = False
         holding = []
         for worker in self.workers.values():
             if transport.waits(worker):
@@ -659,9 +657,7 @@ class Engine:
             if not (take or ledger.waits_unsent(parcel, started)) or not transport.freeze(worker):
                 continue
             try:
-                # What it has sent comes first.
-                self._raw.extend(transport.collect(0))
-                self._digest_locked()
+                self._take_in()  # what it has sent comes first
                 there = self.workers.get(worker.slot) is worker and transport.at(worker) == mark
                 if not there or ledger.messages.get(seq) is not parcel:
                     continue
@@ -672,10 +668,9 @@ class Engine:
                     ledger.take_back(seq, started)
             finally:
                 transport.thaw(worker)
-        if holding and self.ledger.feeding:
-            self.feed()
-        if self._waiting:
-            self.news.notify_all()
+                fetched = True
+        if fetched:
+            self._go_on()
 
     def _bury(self, worker):
         """A worker has died: fail what it was doing, give back what it had not begun."""
@@ -760,9 +755,7 @@ class Engine:
         transport = self.transport
         if not transport.freeze(worker):
             return  # it has just died by itself
-        # What it has sent comes first.
-        self._raw.extend(transport.collect(0))
-        self._digest_locked()
+        self._take_in()  # what it has sent comes first
         gone = worker not in self.workers.values()  # it has said goodbye
         rests = mark[0] not in self.ledger.messages and transport.waits(worker)
         if gone or rests or transport.at(worker) != mark:
@@ -774,10 +767,7 @@ class Engine:
         transport.end(worker)
         self._bury(worker)
         self._repopulate()
-        if self.ledger.feeding:
-            self.feed()
-        if self._waiting:
-            self.news.notify_all()
+        self._go_on()
 
     def force(self, kill):
         """Tell the workers to end at once (by SIGKILL, or else SIGTERM); none is replaced."""
@@ -979,6 +969,18 @@ class Engine:
             self._come_to_rest()
             if self._waiting:
                 self.news.notify_all()
+
+    def _take_in(self):
+        """Book what has arrived. Under the lock."""
+        self._raw.extend(self.transport.collect(0))
+        self._digest_locked()
+
+    def _go_on(self):
+        """Something was booked aside from the usual way: send what can be sent now, and tell those who wait."""
+        if self.ledger.feeding:
+            self.feed()
+        if self._waiting:
+            self.news.notify_all()
 
     def _digest_locked(self):
         events = list(map(self.transport.read, self._raw))

@@ -155,10 +155,10 @@ class ChannelEnd:
 
     def __reduce__(self):
         context.assert_spawning(self)
-        from .queues import _SharedFd
+        from ._launch import SharedFd
 
         arena, number, event = self.channel.handle()
-        return _attach_channel, (_SharedFd.for_child(arena), number, _SharedFd.for_child(event))
+        return _attach_channel, (SharedFd.for_child(arena), number, SharedFd.for_child(event))
 
 
 def _attach_channel(arena, number, event):

@@ -35,9 +35,8 @@ from multiprocessing import util
 from multiprocessing.managers import BaseManager, BaseProxy, SharedMemoryManager, Token
 from typing import Any
 
-from . import _pickling
+from . import _launch, _pickling
 from ._native import SharedList, storing
-from .queues import _SharedFd
 
 _stdlib: Any = _managers  # whose private parts the type stubs do not know
 
@@ -95,7 +94,7 @@ class ListProxy(_stdlib.ListProxy):
     def __reduce__(self) -> Any:
         shared = self._shared
         if _context.get_spawning_popen() is not None:
-            return _rebuild_in_child, (_SharedFd.for_child(shared.arena_fd()), shared.lend())
+            return _rebuild_in_child, (_launch.SharedFd.for_child(shared.arena_fd()), shared.lend())
         if storing():
             shared.pin()
         return _rebuild, (*shared.name(), os.getpid(), shared.arena_fd())
@@ -259,7 +258,7 @@ def _open_from(pid: int, fd: int, name: tuple[int, int, int]) -> SharedList:
     return SharedList.attach(found, number)
 
 
-def _rebuild_in_child(arena: _SharedFd, ticket: int) -> ListProxy:
+def _rebuild_in_child(arena: _launch.SharedFd, ticket: int) -> ListProxy:
     shared = SharedList.attach(arena.take(), ticket)
     return ListProxy(_known.setdefault(shared.name(), shared))
 

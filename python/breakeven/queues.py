@@ -26,7 +26,6 @@ from multiprocessing import reduction
 from queue import Empty, Full
 
 from . import _launch
-from ._launch import SharedFd as _SharedFd
 from ._native import Channel
 
 TYPE_CHECKING = False
@@ -54,7 +53,7 @@ def _share(channel: Channel) -> tuple[Any, ...]:
     number = handle & _CHANNEL_ONLY
     # A handle of its own: this process may close the queue.
     _launch.keep(("channel", number), Channel.attach(os.dup(arena_fd), handle, os.dup(event_fd)))
-    return _SharedFd.for_child(arena_fd), number, _SharedFd.for_child(event_fd)
+    return _launch.SharedFd.for_child(arena_fd), number, _launch.SharedFd.for_child(event_fd)
 
 
 def _attach(shared: tuple[Any, ...]) -> Channel:

@@ -17,6 +17,8 @@ from demo_support.cases import CASES, ROOT, VARIANTS, Case, select
 from demo_support.results import Row
 from demo_support.runner import RunFailed, Sample, parse_result, run_program, session_members
 
+from tests.support import kill
+
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -221,25 +223,18 @@ pathlib.Path({path!r}).write_text(str(child.pid))
 """
 
 
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 def test_a_time_out_kills_the_children_too(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     with pytest.raises(RunFailed, match="did not end within"):
         run_python(WITH_CHILD.format(path=str(pid_file)) + "child.wait()", timeout=3.0)
-    assert not is_running(int(pid_file.read_text()))
+    assert not kill.is_running(int(pid_file.read_text()))
 
 
 def test_a_child_left_behind_is_a_failure_and_is_killed(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     with pytest.raises(RunFailed, match="1 of its processes were still there"):
         run_python(WITH_CHILD.format(path=str(pid_file)) + "import os; os._exit(0)")
-    assert not is_running(int(pid_file.read_text()))
+    assert not kill.is_running(int(pid_file.read_text()))
 
 
 def test_interrupting_the_wait_kills_the_program(tmp_path: Path) -> None:
@@ -252,7 +247,7 @@ def test_interrupting_the_wait_kills_the_program(tmp_path: Path) -> None:
     code = WITH_CHILD.format(path=str(pid_file)) + "child.wait()"
     with pytest.raises(KeyboardInterrupt):
         run_program([sys.executable, "-c", code], ROOT, 30.0, interrupt)
-    assert not is_running(int(pid_file.read_text()))
+    assert not kill.is_running(int(pid_file.read_text()))
 
 
 # --- the script

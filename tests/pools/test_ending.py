@@ -11,6 +11,7 @@ import breakeven
 import pytest
 
 from tests.pools import tasks
+from tests.support import kill
 
 METHODS = ["fork", "spawn", "forkserver"]
 
@@ -34,19 +35,10 @@ def wait_for(path, seconds=30):
         time.sleep(0.005)
 
 
-def alive(pid):
-    """Does this process exist, other than as a zombie?"""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
 def wait_gone(pids, seconds=20):
     deadline = time.monotonic() + seconds
-    while any(map(alive, pids)):
-        assert time.monotonic() < deadline, f"still there: {[pid for pid in pids if alive(pid)]}"
+    while any(map(kill.is_running, pids)):
+        assert time.monotonic() < deadline, f"still there: {[pid for pid in pids if kill.is_running(pid)]}"
         time.sleep(0.01)
 
 
@@ -226,12 +218,12 @@ def test_workers_end_when_their_parent_is_killed(method, state, tmp_path):
             assert time.monotonic() < deadline
             time.sleep(0.005)
             pids = [int(line) for line in path.read_text().splitlines()]
-        assert all(map(alive, pids))
+        assert all(map(kill.is_running, pids))
         process.kill()
         process.wait()
         wait_gone(pids)
     finally:
-        for pid in filter(alive, pids):
+        for pid in filter(kill.is_running, pids):
             os.kill(pid, signal.SIGKILL)
         process.kill()
         process.wait()
@@ -249,7 +241,7 @@ def test_workers_outlive_the_thread_that_started_them():
     pids = [process.pid for process in pool._pool]
     assert pool.map(tasks.square, range(10)) == [x * x for x in range(10)]
     time.sleep(0.05)
-    assert [process.pid for process in pool._pool] == pids and all(map(alive, pids))
+    assert [process.pid for process in pool._pool] == pids and all(map(kill.is_running, pids))
     pool.terminate()
     pool.join()
 

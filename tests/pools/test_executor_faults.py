@@ -20,7 +20,7 @@ from breakeven.executor import BrokenProcessPool, LostCall, ProcessPoolExecutor,
 from breakeven.pool import TaskError, UnreadableError, WorkerDied
 
 from tests.pools import tasks
-from tests.support import faults, methods
+from tests.support import faults, kill, methods
 
 pytestmark = pytest.mark.matrix
 
@@ -310,14 +310,6 @@ if __name__ == "__main__":
 """
 
 
-def _alive(pid):
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"
-
-
 PLACES = ["main", "pickling the task", "unpickling the outcome", "callback", "collection"]
 
 
@@ -341,7 +333,7 @@ def test_that_ends_the_parent(place, fault, method, tmp_path):
         assert len(pids) == 2
         assert program.wait(60) == faults.EXIT_CODES[fault]
         deadline = time.monotonic() + 60
-        while any(map(_alive, pids)):
+        while any(map(kill.is_running, pids)):
             assert time.monotonic() < deadline, "a worker has outlived its parent"
             time.sleep(0.01)
 

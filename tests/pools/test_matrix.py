@@ -18,7 +18,7 @@ import pytest
 from breakeven.pool import PoolTerminated, TaskAborted, UnreadableError, WorkerDied
 
 from tests.pools import tasks
-from tests.support import faults, methods
+from tests.support import faults, kill, methods
 
 pytestmark = pytest.mark.matrix
 
@@ -483,17 +483,9 @@ def test_what_ends_the_parent_ends_its_workers(place, fault):
     assert len(workers) == 2
     deadline = time.monotonic() + 30
     try:
-        while any(map(_is_running, workers)):
+        while any(map(kill.is_running, workers)):
             assert time.monotonic() < deadline
             time.sleep(0.005)
     finally:
-        for pid in filter(_is_running, workers):
+        for pid in filter(kill.is_running, workers):
             os.kill(pid, signal.SIGKILL)
-
-
-def _is_running(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False

@@ -29,6 +29,15 @@ class Journal:
         return list(_RECORD.iter_unpack(data[: len(data) // _RECORD.size * _RECORD.size]))
 
 
+def is_running(pid):
+    """Does this process exist, other than as a zombie?"""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def at_random_moments(processes, seed, within):
     """SIGKILL each of `processes`, at times that `seed` decides, spread over `within` seconds."""
     chance = random.Random(seed)

@@ -303,11 +303,6 @@ impl Mutex {
         Mutex { handle, recursive, thread: AtomicU64::new(0), depth: AtomicU32::new(0) }
     }
 
-    /// Whether the thread that holds it can take it again.
-    pub fn is_recursive(&self) -> bool {
-        self.recursive
-    }
-
     /// Takes the mutex if it is free. `thread` is any number but 0 that is the thread's own.
     #[inline]
     pub fn try_acquire(&self, thread: u64) -> Result<bool, OpenError> {
