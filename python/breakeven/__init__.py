@@ -28,6 +28,9 @@ except ImportError as error:  # says what is missing, since "No module named" do
     raise ImportError(_reason, name="breakeven._native") from error
 
 from . import context
+
+# Only to have it: this takes 5 ms, which the program's first pool would take longer otherwise.
+from . import pool as pool
 from .context import AuthenticationError, BufferTooShort, Process, ProcessError, TimeoutError
 
 TYPE_CHECKING = False  # type checkers know the name; importing typing would cost more than the rest of this module
@@ -40,7 +43,6 @@ if TYPE_CHECKING:
     from . import forkserver as forkserver
     from . import heap as heap
     from . import managers as managers
-    from . import pool as pool
     from . import popen_fork as popen_fork
     from . import popen_forkserver as popen_forkserver
     from . import popen_spawn_posix as popen_spawn_posix

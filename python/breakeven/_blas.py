@@ -249,14 +249,15 @@ def _scan() -> None:
             maps = file.read()
     except OSError:
         return
-    if not any(part in maps for part in _PARTS):
-        return
     found = {}
-    for line in maps.splitlines():
-        if any(part in line for part in _PARTS):
-            fields = line.split(maxsplit=5)
+    for name in _PARTS:
+        at = maps.find(name)
+        while at >= 0:
+            begin, end = maps.rfind(b"\n", 0, at) + 1, maps.find(b"\n", at)
+            fields = maps[begin:end].split(maxsplit=5)
             if len(fields) == 6:
                 found[os.fsdecode(fields[5])] = None
+            at = maps.find(name, end)
     for path in found:
         if path in _loaded:
             continue

@@ -189,8 +189,29 @@ class ProcessTransport:
         native = self._native
         return {key: wire.Shared(native.publish(value), native.fetch) for key, value in twice.items()}
 
-    def start(self, slot):
-        """Start a worker; raises whatever starting a process raises."""
+    def start(self, slots):
+        """Start workers; yields them, and then raises whatever starting one has raised.
+
+        All are made before the first is forked, and looked after when the last is: after a fork, this process copies
+        each page that it touches, and after the next fork once more.
+        """
+        processes = [self._make_worker(slot) for slot in slots]
+        started = []
+        failure = None
+        try:
+            with self._around_start():
+                for process in processes:
+                    process.start()
+                    started.append(process)
+        except BaseException as error:
+            failure = error
+        for slot, process in zip(slots, started):  # noqa: B905  # not all may have been started
+            yield self._watch(Worker(process, slot))
+        if failure is not None:
+            raise failure
+
+    def _make_worker(self, slot):
+        """The process object of a worker."""
         self.tasks.clear_claim(slot)
         self.cells.clear(slot)
         setup = Setup(
@@ -210,11 +231,12 @@ class ProcessTransport:
             process.name = process.name.replace("Process", self._prefix)
         if self._daemon is not None:
             process.daemon = self._daemon
-        with self._around_start():
-            process.start()
-        worker = Worker(process, slot)
+        return process
+
+    def _watch(self, worker):
+        """Notice at once when this worker ends."""
         try:
-            self._pidfds[worker] = os.pidfd_open(process.pid)
+            self._pidfds[worker] = os.pidfd_open(worker.process.pid)
         except (OSError, AttributeError):
             # It has ended already; or the kernel has no such thing, or this process no descriptor left; or what the
             # context calls a process is none.
@@ -442,14 +464,14 @@ class ThreadTransport:
     def share(self, items):
         return {}
 
-    def start(self, slot):
-        port = ThreadPort(self.tasks, self.results, self.team, self.as_is)
-        thread = self._make(None, target=thread_main, args=(port, slot, self._initializer, self._initargs))
-        thread.daemon = True
-        thread.start()
-        worker = Worker(thread, slot)
-        self._ports[slot] = port
-        return worker
+    def start(self, slots):
+        for slot in slots:
+            port = ThreadPort(self.tasks, self.results, self.team, self.as_is)
+            thread = self._make(None, target=thread_main, args=(port, slot, self._initializer, self._initargs))
+            thread.daemon = True
+            thread.start()
+            self._ports[slot] = port
+            yield Worker(thread, slot)
 
     def forget(self, worker):
         pass
@@ -550,12 +572,11 @@ class Engine:
     def populate(self):
         """Bring the workers up to their number. Raises what starting one raises."""
         with self.lock:
-            for slot in range(self.processes):
-                if slot not in self.workers:
-                    worker = self.transport.start(slot)
-                    self.workers[slot] = worker
-                    self.pool.append(worker.process)
-                    util.debug("pool worker %d started", slot)
+            missing = [slot for slot in range(self.processes) if slot not in self.workers]
+            for worker in self.transport.start(missing) if missing else ():
+                self.workers[worker.slot] = worker
+                self.pool.append(worker.process)
+                util.debug("pool worker %d started", worker.slot)
 
     def abandon(self):
         """Undo a `populate` that has failed half-way."""

@@ -26,7 +26,7 @@ import types
 from collections import OrderedDict
 from itertools import chain
 
-from . import _diagnose, _pickling
+from . import _pickling
 from . import _pool_errors as errors
 
 CALL, CALLX, CHUNK, BATCH = range(4)
@@ -80,6 +80,8 @@ def dumps(value, buffers=None):
     except Exception as error:
         if errors.may_be_the_users(error):
             raise
+        from . import _diagnose
+
         raise _diagnose.explain(value, error) from None
     return target.getvalue()
 

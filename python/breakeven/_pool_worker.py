@@ -21,6 +21,7 @@ from multiprocessing import context, current_process, parent_process, reduction,
 
 from . import _blas
 from . import _pool_errors as errors
+from ._launch import SharedFd
 from ._native import end_with_parent
 from ._pool_wire import (
     ATOMS,
@@ -155,8 +156,6 @@ class ChannelEnd:
 
     def __reduce__(self):
         context.assert_spawning(self)
-        from ._launch import SharedFd
-
         arena, number, event = self.channel.handle()
         return _attach_channel, (SharedFd.for_child(arena), number, SharedFd.for_child(event))
 
