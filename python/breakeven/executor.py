@@ -544,16 +544,36 @@ def _at_exit():
             engine.join()
 
 
+class _ExitHook(util.Finalize):  # type: ignore[name-defined]
+    """Calls `_at_exit` when a process of multiprocessing's ends: it waits for its children first, and only then runs
+    what threading knows of. The workers must have been told to end by then.
+
+    Programs that go on, and test suites, run finalizers too, which ends no executor of the standard library.
+    Whichever way multiprocessing's registry lets go of the hook then, called or not, another takes its place.
+    """
+
+    def __init__(self):
+        super().__init__(None, _at_process_exit, exitpriority=100)
+        self._process = os.getpid()
+
+    def __del__(self):
+        if not util.is_exiting() and self._process == os.getpid():
+            _ExitHook()
+
+
+def _at_process_exit():
+    if util.is_exiting():
+        _at_exit()
+
+
 _registered = 0  # the process whose finalizers know of `_at_exit`
 
 
 def _register_exit():
-    """A process of multiprocessing's waits for its children first when it ends, and only then runs what threading
-    knows of: the workers must have been told to end by then."""
     global _registered
     if _registered != os.getpid():
         _registered = os.getpid()
-        util.Finalize(None, _at_exit, exitpriority=100)
+        _ExitHook()
 
 
 def _after_fork():

@@ -51,6 +51,14 @@ def nap(seconds):
     return seconds
 
 
+def pass_gate(path):
+    """Returns when there is a file of this name: the test says when."""
+    deadline = time.monotonic() + 120
+    while not os.path.exists(path) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return path
+
+
 class Failing:
     """A callable with state: fails for some items."""
 

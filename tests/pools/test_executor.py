@@ -72,9 +72,13 @@ def test_what_cannot_be_pickled(forked):
     assert forked.submit(tasks.square, 3).result(60) == 9
 
 
-def test_wait_as_completed_and_callbacks(forked):
-    pending = [forked.submit(tasks.nap, seconds) for seconds in (0.2, 0.0, 0.1)]
-    assert [future.result() for future in futures.as_completed(pending, 60)] == [0.0, 0.1, 0.2]
+def test_wait_as_completed_and_callbacks(forked, tmp_path):
+    gates = [tmp_path / name for name in ("last", "first", "second")]
+    pending = [forked.submit(tasks.pass_gate, str(gate)) for gate in gates]
+    completed = futures.as_completed(pending, 60)
+    for gate in (gates[1], gates[2], gates[0]):
+        gate.touch()
+        assert next(completed).result() == str(gate)
     done, not_done = futures.wait([forked.submit(tasks.nap, 0.05) for _ in range(4)], 60)
     assert len(done) == 4 and not not_done
     called = threading.Event()
@@ -118,11 +122,13 @@ def test_map_begins_at_once(forked, tmp_path):
     assert list(results) == list(range(100))
 
 
-def test_map_with_timeout_and_exception(forked):
-    results = forked.map(tasks.nap, [0, 0.5], timeout=0.2)
-    assert next(results) == 0
+def test_map_with_timeout_and_exception(forked, tmp_path):
+    gate = tmp_path / "gate"
+    results = forked.map(tasks.pass_gate, [str(gate)], timeout=0.2)
     with pytest.raises(futures.TimeoutError):
         next(results)
+    gate.touch()
+    assert list(forked.map(tasks.pass_gate, [str(gate)] * 2, timeout=60)) == [str(gate)] * 2
     results = forked.map(tasks.Failing(2), range(5))
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(ValueError):
@@ -140,16 +146,18 @@ def test_map_that_is_dropped_is_not_run_to_its_end(forked, tmp_path):
     assert len((tmp_path / "ran").read_text().split()) < 500
 
 
-def test_cancel(forked):
-    slow = [forked.submit(tasks.nap, 0.2) for _ in range(12)]
+def test_cancel(forked, tmp_path):
+    gate = tmp_path / "gate"
+    slow = [forked.submit(tasks.pass_gate, str(gate)) for _ in range(12)]
     cancelled = [future.cancel() for future in slow]
+    gate.touch()
     assert not any(cancelled[:2]) and all(cancelled[-5:])
     for future, gone in zip(slow, cancelled, strict=True):
         if gone:
             with pytest.raises(futures.CancelledError):
                 future.result(60)
         else:
-            assert future.result(60) == 0.2
+            assert future.result(60) == str(gate)
     assert forked.submit(tasks.square, 2).result(60) == 4
 
 
@@ -267,6 +275,45 @@ def test_interpreter_waits_for_what_was_submitted(method, tmp_path):
         [sys.executable, str(tmp_path / "program.py"), method], capture_output=True, text=True, timeout=60
     )
     assert sorted(done.stdout.split()) == list("01234") and done.returncode == 0 and not done.stderr
+
+
+GOES_ON = """
+import sys
+import breakeven
+from multiprocessing import util
+
+def task(x):
+    return x * x
+
+def body():
+    executor = breakeven.ProcessPoolExecutor(2, breakeven.get_context(sys.argv[1]))
+    futures = [executor.submit(task, i) for i in range(20)]
+    for least in (None, 0, None):
+        util._run_finalizers(least)
+        futures.append(executor.submit(task, 20))
+        futures.append(breakeven.ProcessPoolExecutor(1, breakeven.get_context(sys.argv[1])).submit(task, 20))
+    util._run_finalizers()
+    assert [future.result(60) for future in futures] == [i * i for i in range(20)] + [400] * 6
+
+if __name__ == "__main__":
+    if sys.argv[2] == "main":
+        body()
+    else:
+        process = breakeven.get_context("fork").Process(target=body)
+        process.start()
+        process.join()
+        sys.exit(process.exitcode)
+"""
+
+
+@pytest.mark.parametrize("where", ["main", "child"])
+def test_a_program_that_runs_finalizers_and_goes_on(method, where, tmp_path):
+    """As with the standard library's, executors know of nothing; and they still end with the process."""
+    (tmp_path / "program.py").write_text(GOES_ON)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "program.py"), method, where], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
 
 
 def test_submitting_from_many_threads(forked):
