@@ -22,8 +22,10 @@ USAGE = """\
 usage: breakeven run [--receipt] SCRIPT [ARGUMENT ...]
        breakeven run [--receipt] -m MODULE [ARGUMENT ...]
        breakeven run [--receipt] -c CODE [ARGUMENT ...]
+       breakeven machine
        breakeven --version | --help
 
+machine     what this machine charges for processes, messages, bytes
 run         run an unmodified Python program with breakeven under the names of
             multiprocessing and concurrent.futures, in it and in all its children
 --receipt   print on stderr, when the program ends, what was replaced and what was counted
@@ -53,8 +55,14 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if command == "run":
         return run(arguments)
+    if command == "machine":
+        from ._why import machine
+
+        return machine.main(arguments)
     if command in NOT_THERE_YET:
-        sys.stderr.write(f"breakeven: '{command}' is planned and not there yet; this version has 'run'\n")
+        sys.stderr.write(
+            f"breakeven: '{command}' is planned and not there yet; this version has why, report, machine and run\n"
+        )
     else:
         sys.stderr.write(f"breakeven: there is no command '{command}'\n{USAGE}")
     return 2

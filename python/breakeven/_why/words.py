@@ -1,0 +1,121 @@
+"""How reports put names and numbers, in whatever form they are shown."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["CAUSES", "FIXES", "clean", "ending", "plural", "program_name", "seconds", "short_path", "size", "speedup"]
+
+# What a second of each cause (crates/trace/src/cause.rs) went into.
+CAUSES = {
+    "compute": "the program's own work",
+    "startup": "creating processes, imports, initialisers",
+    "serialize": "pickling and unpickling",
+    "transfer": "copying bytes through pipes",
+    "queue_contention": "queue locks and feeder threads",
+    "rpc": "round trips to a manager",
+    "granularity": "handing out tasks that are too small",
+    "imbalance": "idle: another worker has the rest",
+    "oversubscription": "more threads than cores",
+    "serial_fraction": "idle: the parent is at work",
+    "gil": "waiting for the interpreter's lock",
+    "io_wait": "asleep, or in input and output",
+    "memory": "page faults and copies of memory",
+    "not_parallel": "idle: one worker runs at a time",
+    "none": "nothing is wrong",
+}
+
+FIXES = {
+    "serial": "the plain loop, in one process",
+    "threads": "threads instead of processes",
+    "asyncio": "coroutines instead of processes",
+    "chunking": "more items in a task",
+    "initializer": "send once to each worker",
+    "shared_memory": "arrays in shared memory",
+    "fewer_workers": "fewer workers",
+    "more_workers": "more workers",
+    "limit_blas_threads": "one BLAS thread in a worker",
+    "pool_reuse": "one pool for the whole run",
+    "avoid_manager": "results without a manager",
+    "batch_messages": "more in one message",
+    "rebalance": "smaller tasks, or large ones first",
+    "vectorise": "NumPy instead of the loop",
+    "run": "breakeven run, no edit",
+    "processes": "processes instead of threads",
+}
+
+
+def clean(text: str) -> str:
+    """`text` for one line of a terminal: what is not printable (escape sequences, line ends, marks that reverse the
+    direction of writing) is spelled out. Names of files and functions are the program's, and can hold anything."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def seconds(value: float) -> str:
+    """Seconds in the unit that fits, three digits: `420 us`, `12.3 ms`, `4.56 s`, `12.3 min`."""
+    for limit, factor, unit in ((1e-6, 1e9, "ns"), (1e-3, 1e6, "us"), (1.0, 1e3, "ms"), (600.0, 1.0, "s")):
+        if abs(value) < limit:
+            return f"{digits(value * factor)} {unit}"
+    return f"{digits(value / 60)} min"
+
+
+def digits(value: float) -> str:
+    """Three digits of a number, no exponent."""
+    for limit, places in ((9.995, 2), (99.95, 1)):
+        if abs(value) < limit:
+            return f"{value:.{places}f}" if value else "0"
+    return f"{value:,.0f}"
+
+
+def plural(count: int, noun: str, ending: str = "s") -> str:
+    """`1 core`, `2 cores`."""
+    return f"{count:,} {noun}{'' if count == 1 else ending}"
+
+
+def size(count: float) -> str:
+    """Bytes in the unit that fits."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 999.5:
+            return f"{count:.0f} B" if unit == "B" else f"{digits(count)} {unit}"
+        count /= 1000
+    return f"{digits(count)} TB"
+
+
+def speedup(value: float) -> str:
+    """How many times faster: `3.4x`."""
+    return f"{value:.2f}x" if value < 9.995 else f"{value:.1f}x" if value < 99.95 else f"{value:,.0f}x"
+
+
+def ending(exit_code: int | None) -> str:
+    """How a program ended, from the exit code as subprocess has it; nothing for one that ended well."""
+    if exit_code is None:
+        return "How the program ended is not known."
+    if exit_code < 0:
+        try:
+            name = signal.Signals(-exit_code).name
+        except ValueError:
+            name = f"signal {-exit_code}"
+        return f"The program was ended by {name}."
+    return f"The program ended with exit code {exit_code}." if exit_code else ""
+
+
+def program_name(program: dict[str, Any], limit: int = 60) -> str:
+    """What was run, in one line."""
+    name = " ".join(program["argv"]) or "a block of code"
+    return name if len(name) <= limit else name[: limit - 3] + "..."
+
+
+def short_path(path: str, directory: str) -> str:
+    """A file's path as one would type it in `directory`, if it lies below."""
+    if directory and os.path.isabs(path):
+        prefix = directory.rstrip("/") + "/"
+        if path.startswith(prefix):
+            return path[len(prefix) :]
+    return path
