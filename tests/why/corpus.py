@@ -26,6 +26,7 @@ CAUSES = (
 FIXES = (
     *("serial", "threads", "asyncio", "chunking", "initializer", "shared_memory", "fewer_workers"),
     *("limit_blas_threads", "pool_reuse", "avoid_manager", "batch_messages", "rebalance", "vectorise", "run"),
+    "more_workers",  # ours: the program used fewer than there are cores
 )
 
 HEALTHY = 1.15
@@ -56,6 +57,8 @@ class Program:
     """Beside `asked`."""
     shrink: int = 10
     """The second argument for a quick run."""
+    root: Path = PROGRAMS
+    """Where it is."""
 
     @property
     def healthy(self) -> bool:
@@ -63,10 +66,10 @@ class Program:
 
     @property
     def path(self) -> Path:
-        return PROGRAMS.joinpath(*self.name.split(".")).with_suffix(".py")
+        return self.root.joinpath(*self.name.split(".")).with_suffix(".py")
 
     def command(self, variant: str = "", shrink: int = 0) -> list[str]:
-        """What comes after `python` (or `breakeven why`), to be run with `PROGRAMS` as the working directory."""
+        """What comes after `python` (or `breakeven why`), to be run with `root` as the working directory."""
         what = ["-m", self.name] if "." in self.name else [f"{self.name}.py"]
         return [*what, *([variant or "asked"] if variant or shrink else []), *([str(shrink)] if shrink else [])]
 

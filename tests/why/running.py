@@ -15,6 +15,7 @@ from .corpus import PROGRAMS, Program
 
 LIMIT = 60
 """Seconds after which a program hangs."""
+Hang = subprocess.TimeoutExpired
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,13 @@ class Run:
     err: bytes
 
 
-def run(arguments: list[str], nice: int = 0) -> Run:
-    """Run this interpreter with `arguments` where the programs are. A hang raises subprocess.TimeoutExpired."""
+def run(arguments: list[str], nice: int = 0, cwd: Path = PROGRAMS) -> Run:
+    """Run this interpreter with `arguments`, in `cwd`. A hang raises subprocess.TimeoutExpired."""
     command = [sys.executable, *arguments]
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         started = time.perf_counter()
         child = subprocess.Popen(
-            command, cwd=PROGRAMS, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+            command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
         )
         try:
             if nice:
@@ -71,4 +72,9 @@ def _wait(child):
 
 def run_variant(program: Program, variant: str = "", shrink: int = 0, nice: int = 0) -> Run:
     """Run one variant of a program, as it is."""
-    return run(program.command(variant, shrink), nice)
+    return run(program.command(variant, shrink), nice, program.root)
+
+
+def run_under_why(program: Program, report: Path, nice: int = 0) -> Run:
+    """Run a program as it is under `breakeven why`, with the report as JSON in the file `report`."""
+    return run(["-m", "breakeven", "why", "--json", str(report), *program.command()], nice, program.root)

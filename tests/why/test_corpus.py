@@ -35,7 +35,7 @@ def test_names_are_unique_and_files_are_listed():
 def test_the_entry_is_complete(program):
     assert program.primary in corpus.CAUSES
     assert set(program.also) <= set(corpus.CAUSES) - {program.primary, "none"}
-    assert set(program.fixes) <= {*corpus.FIXES, "processes"}  # what `gil` programs need has no name in DESIGN
+    assert set(program.fixes) <= {*corpus.FIXES, "processes"}  # what `gil` programs need has no name yet
     assert program.path.read_text().startswith('"""')
     if program.healthy:
         assert not (program.fixes or program.also or program.marked())
