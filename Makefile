@@ -8,7 +8,7 @@ RUN := bash scripts
 
 .DEFAULT_GOAL := help
 .PHONY: help venv build demo test test-rust test-python test-other-pythons test-all-pythons test-upstream test-upstream-all \
-	bench lint format loom clean
+	bench why-json lint format loom clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-28s%s\n", $$1, $$2 }'
@@ -46,6 +46,9 @@ bench: build ## against the stdlib and peers, interleaved, a quarter of an hour;
 	@$(RUN)/venv.sh .venv-bench
 	@.venv-bench/bin/python -m bench setup
 	@.venv-bench/bin/python -m bench --publish
+
+why-json: venv ## docs/why-json.md from the types of crates/trace/src/report.rs
+	@WRITE_WHY_JSON=1 cargo test --quiet -p breakeven-trace --lib the_page_of_the_schema_is_true
 
 lint: venv ## rustfmt, clippy, ruff, mypy, and the arrows between the layers
 	@$(RUN)/lint.sh

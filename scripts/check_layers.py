@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "breakeven-shm": {"rustix", "libc", "crossbeam-utils", "thiserror"},
     "breakeven-wire": {"zerocopy"},
     "breakeven-plan": set(),
-    "breakeven-trace": {"breakeven-plan", "breakeven-wire", "breakeven-shm", "serde", "serde_json"},
+    "breakeven-trace": {"breakeven-plan", "breakeven-wire", "breakeven-shm", "minijinja", "serde", "serde_json"},
     "breakeven-python": {"breakeven-trace", "breakeven-plan", "breakeven-wire", "breakeven-shm", "pyo3", "libc"},
 }
 BUILD_ALLOWED: dict[str, set[str]] = {"breakeven-python": {"pyo3-build-config"}}

@@ -6,19 +6,23 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 macro_rules! causes {
-    ($($(#[$doc:meta])+ $variant:ident = $name:literal,)+) => {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
         /// What a second of a process went into. Each second has exactly one cause, and [`Cause::Compute`] is one of them,
         /// so that the shares of a run add up to the whole.
         ///
         /// [`Cause::name`] is what stands in JSON, in reports and in documentation; names do not change.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Cause {
-            $($(#[$doc])+ $variant,)+
+            $($(#[doc = $doc])+ $variant,)+
         }
 
         impl Cause {
             /// Every cause, in the order in which reports list them.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// What the documentation says of each, in the same order.
+            #[cfg(test)]
+            pub(crate) const DOCS: &[&str] = &[$(concat!($($doc),+)),+];
 
             /// The cause's name.
             pub const fn name(self) -> &'static str {
@@ -100,6 +104,18 @@ impl<'de> Deserialize<'de> for Cause {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = std::borrow::Cow::<str>::deserialize(deserializer)?;
         name.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+impl schemars::JsonSchema for Cause {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Cause".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let names: Vec<&str> = Self::ALL.iter().map(|cause| cause.name()).collect();
+        schemars::json_schema!({ "type": "string", "enum": names })
     }
 }
 

@@ -27,6 +27,7 @@ pub struct Recording {
 
 /// What was run, and how it ended.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Program {
     /// As the user typed it, without ours: `["script.py", "--fast"]`, `["-m", "package"]`.
     pub argv: Vec<String>,
@@ -45,6 +46,7 @@ pub struct Program {
 /// What the machine charges, measured with plain CPython primitives on the machine that ran the program. Seconds. The
 /// supervisor's measurement, kept in the user's cache with the boot id; `breakeven_plan::MachineCharges` is made of it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Charges {
     /// `Process.start` and `join` of an empty target, fork.
     pub fork: f64,

@@ -10,8 +10,9 @@ use crate::recording::{Charges, Program};
 
 /// A run, explained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Report {
-    /// [`Report::SCHEMA`].
+    /// Version of this form, [`Report::SCHEMA`].
     pub schema: u32,
     /// breakeven's version.
     pub version: String,
@@ -58,6 +59,7 @@ impl Report {
 
 /// One of several runs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Run {
     /// Wall-clock seconds.
     pub elapsed: f64,
@@ -69,6 +71,7 @@ pub struct Run {
 
 /// The verdict on a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Primary {
     /// The cause; [`Cause::None`] for a healthy program.
     pub cause: Cause,
@@ -80,6 +83,7 @@ pub struct Primary {
 
 /// A cause's part of the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CauseShare {
     /// The cause.
     pub cause: Cause,
@@ -91,12 +95,13 @@ pub struct CauseShare {
 
 /// A cause, explained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Finding {
     /// The cause.
     pub cause: Cause,
     /// Its part of the process-seconds.
     pub share: f64,
-    /// The same in seconds.
+    /// Its part in seconds.
     pub core_seconds: f64,
     /// Wall-clock seconds that the run would be shorter without it, as well as the model knows.
     pub costs_seconds: Option<f64>,
@@ -114,6 +119,7 @@ pub struct Finding {
 
 /// A place in the user's code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Place {
     /// Path, as Python knows it.
     pub file: String,
@@ -129,6 +135,7 @@ pub struct Place {
 
 /// A change and what it would gain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Fix {
     /// What kind of change.
     pub kind: FixKind,
@@ -139,7 +146,7 @@ pub struct Fix {
     pub predicted_seconds: f64,
     /// The interval that the prediction should lie in.
     pub low: f64,
-    /// Its other end.
+    /// The other end of the interval.
     pub high: f64,
     /// Elapsed over predicted.
     pub predicted_speedup: f64,
@@ -156,6 +163,7 @@ pub struct Fix {
 
 /// The kinds of change. Names stand in JSON and do not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FixKind {
     /// The plain loop, in one process.
@@ -192,6 +200,7 @@ pub enum FixKind {
 
 /// A point of the break-even curve.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CurvePoint {
     /// Workers.
     pub workers: u32,
@@ -199,7 +208,7 @@ pub struct CurvePoint {
     pub seconds: f64,
     /// The interval.
     pub low: f64,
-    /// Its other end.
+    /// The other end of the interval.
     pub high: f64,
     /// Beyond this machine's cores.
     pub extrapolated: bool,
@@ -207,6 +216,7 @@ pub struct CurvePoint {
 
 /// What the model was given about the parallel part of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WorkloadFacts {
     /// Items, by the tasks' records.
     pub items: u64,
@@ -230,6 +240,7 @@ pub struct WorkloadFacts {
 
 /// One process, explained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ProcessReport {
     /// As the kernel numbers it.
     pub pid: u32,
@@ -243,7 +254,7 @@ pub struct ProcessReport {
     pub method: String,
     /// Seconds after the run's start.
     pub start: f64,
-    /// The same for its end.
+    /// Seconds after the run's start at which it ended.
     pub end: f64,
     /// Exit code; negative: signal.
     pub exit_code: Option<i32>,
@@ -276,10 +287,11 @@ pub struct ProcessReport {
 
 /// A stretch of a process's life.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Slice {
     /// Seconds after the run's start.
     pub start: f64,
-    /// The same.
+    /// Seconds after the run's start.
     pub end: f64,
     /// What the time went into.
     pub cause: Cause,
@@ -287,6 +299,7 @@ pub struct Slice {
 
 /// What the recording cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Recorder {
     /// Records written.
     pub records: u64,
