@@ -416,6 +416,12 @@ CORPUS: tuple[Program, ...] = (
         shrink=100,
     ),
     Program(
+        "ten_milliseconds_each",
+        "none",
+        variants=("serial", "chunks"),
+        shrink=20,
+    ),
+    Program(
         "executor_of_big_tasks",
         "none",
         variants=("serial", "more_workers", "threads"),

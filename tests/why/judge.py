@@ -145,21 +145,26 @@ def seconds(runs: list[Run]) -> float:
     return statistics.median(run.seconds for run in runs)
 
 
-def run_program(program: Program, rounds: int, nice: int = 0, keep: Path | None = None) -> Judgement:
-    """Run a program each way, `rounds` times in turns. The report is that of the run in the middle by elapsed time.
+def run_under_why(program: Program, path: Path, nice: int = 0) -> tuple[Run, dict]:
+    """The run and its report, which is written to `path`. No report is a RuntimeError with what `why` said."""
+    path.unlink(missing_ok=True)
+    run = running.run_under_why(program, path, nice)
+    try:
+        return run, json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RuntimeError(f"no report ({error}):\n{run.err.decode()[-1000:]}") from error
 
-    If `why` writes no report, that is a RuntimeError with what it said."""
+
+def run_program(program: Program, rounds: int, nice: int = 0, keep: Path | None = None) -> Judgement:
+    """Run a program each way, `rounds` times in turns. The report is that of the run in the middle by elapsed time."""
     plain, under, serial, reports = [], [], [], []
     for number in range(rounds):
         plain.append(running.run_variant(program, nice=nice))
         with tempfile.TemporaryDirectory() as folder:
             path = keep / f"{program.name}.{number}.json" if keep else Path(folder) / "report.json"
-            path.unlink(missing_ok=True)
-            under.append(running.run_under_why(program, path, nice))
-            try:
-                reports.append(json.loads(path.read_text()))
-            except (OSError, ValueError) as error:
-                raise RuntimeError(f"no report ({error}):\n{under[-1].err.decode()[-1000:]}") from error
+            run, report = run_under_why(program, path, nice)
+            under.append(run)
+            reports.append(report)
         if "serial" in program.variants:
             serial.append(running.run_variant(program, "serial", nice=nice))
     reports.sort(key=lambda report: report["elapsed"])
