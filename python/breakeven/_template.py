@@ -16,6 +16,7 @@ import os
 import pickle
 import pkgutil
 import random
+import resource
 import runpy
 import select
 import signal
@@ -24,15 +25,18 @@ import sys
 import threading
 import time
 import warnings
-from multiprocessing import forkserver, resource_tracker, spawn, util
+from collections.abc import Callable
+from multiprocessing import forkserver, popen_forkserver, reduction, resource_tracker, spawn, util
 
 # The first two are what a process of ours needs before it comes to its target.
 from . import (
     _blas,
+    _native,
     _pool_worker,  # noqa: F401
     context,
     queues,  # noqa: F401
 )
+from ._pool_engine import ProcessTransport
 from ._warm import CONFIG, CONTROL, END, MAX_FDS, OWNER, START
 
 TYPE_CHECKING = False
@@ -54,6 +58,14 @@ SPARE_DELAY = 0.004
 
 # How long children that end with the owner may take to end by SIGTERM.
 GRACE = 0.4
+
+# What a worker's start writes to is found out when nothing has been asked for so long, or after so many starts.
+LESSON_DELAY = 0.02
+LESSON_STARTS = 4
+# How long it may take to see what a worker's start writes to; spares then go without.
+LESSON_PATIENCE = 2.0
+# More memory than this is not copied ahead.
+LESSON_BYTES = 16 << 20
 
 
 class _NotPreloaded(BaseException):
@@ -136,6 +148,7 @@ class Preload:
         settings = {"name": "", "sys_path": sys.path, "sys_argv": sys.argv, "start_method": "spawn", "dir": "/"}
         self._pickles = pickle.dumps(settings) + pickle.dumps(_Pickled(process))
         self.watch = _Watch()
+        self.pages: list[tuple[int, int]] = []  # what becoming a worker writes to, if that is known
         self._seen_threads = 1
         self._written = 0
 
@@ -233,6 +246,10 @@ class Preload:
         pages that a start needs, which is half of what a start takes.
         """
         try:
+            _native.make_own(self.pages)
+        except OSError:
+            pass  # a kernel before 5.14
+        try:
             loaded = io.BytesIO(self._pickles)
             with io.BufferedReader(loaded) as file:  # type: ignore[arg-type]
                 for _ in range(2):
@@ -243,6 +260,7 @@ class Preload:
             spawn.prepare({})
             _open_streams()
             util._close_stdin()  # type: ignore[attr-defined]
+            os.close(sys.stdin.fileno())  # opened by the former; a new process does not have it twice
             util.info("a rehearsal")
             util._flush_std_streams()  # type: ignore[attr-defined]
             signal.pthread_sigmask(signal.SIG_BLOCK, ())
@@ -338,6 +356,16 @@ class _Child:
         self.worker = False  # of a pool or executor, which nobody knows by its number
 
 
+class _Lesson:
+    """Finding out what a worker writes to."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.data = b""
+        self.pids: list[int] = []
+        self.deadline = time.monotonic() + LESSON_PATIENCE
+
+
 class Template:
     """Forks children on request, keeps some in stock, and tells the owner how they end."""
 
@@ -346,6 +374,7 @@ class Template:
         self.control.setblocking(False)
         self.preload = Preload(config)
         self.todo: list[str] = []
+        self.installed = config["installed"]
         self.want = config["spares"]
         self.idle = config["idle"]
         self.children: dict[int, _Child] = {}  # by pidfd
@@ -357,6 +386,9 @@ class Template:
         self.poll.register(OWNER, select.POLLIN)
         self.active = time.monotonic()  # when something was last asked for, or a child ended
         self.next_spare = self.active
+        self.starts = 0
+        self.lesson: _Lesson | None = None
+        self.learned = False
 
     # --- coming up ---
 
@@ -408,6 +440,8 @@ class Template:
                     self.owner_gone = True
                 elif fd == CONTROL:
                     self.hear()
+                elif self.lesson is not None and fd == self.lesson.fd:
+                    self.hear_lesson(self.lesson)
                 elif fd in self.children:
                     self.ended(self.children[fd])
                 elif fd in self.kept:
@@ -422,8 +456,12 @@ class Template:
         if self.todo:
             return 0
         now = time.monotonic()
+        if self.lesson is not None:
+            return max(0, int((self.lesson.deadline - now) * 1000) + 1)
         if self.spares() < self.want:
             return max(0, int((self.next_spare - now) * 1000) + 1)
+        if self.lesson_due() < self.active + self.idle:
+            return max(0, int((self.lesson_due() - now) * 1000) + 1)
         if self.kept or any(child.taken for child in self.children.values()):
             return None
         return max(0, int((self.active + self.idle - now) * 1000) + 1)
@@ -444,6 +482,13 @@ class Template:
                 tidy()
             return
         now = time.monotonic()
+        if self.lesson is not None:
+            if now >= self.lesson.deadline:
+                self.end_lesson(self.lesson)
+            return
+        if self.lesson_due() <= now:
+            self.learn()
+            return
         if self.spares() < self.want:
             if now >= self.next_spare:
                 self.fork(asked=False)
@@ -467,6 +512,8 @@ class Template:
         """No more requests: let the spares go, and wait for those that are at work."""
         self.closing = True
         self.todo = []
+        if self.lesson is not None:
+            self.end_lesson(self.lesson)
         if self.control is not None:
             self.poll.unregister(CONTROL)
             self.control.close()
@@ -492,6 +539,7 @@ class Template:
             if kind == "fork":
                 self.fork(asked=True)
             else:
+                self.starts += 1
                 pid, tied, worker = arguments
                 for child in self.children.values():
                     if child.pid == pid:
@@ -512,7 +560,7 @@ class Template:
                 return
             if pid == 0:
                 ours.close()
-                self.be_child(childs)
+                self.be_child(lambda: _child(childs, self.preload, ahead=not asked))
             try:
                 pidfd = os.pidfd_open(pid, 0)
             except OSError as error:  # no descriptors left
@@ -559,6 +607,7 @@ class Template:
             child.sock.close()
             self.reap(child)
         self.active = time.monotonic()
+        self.next_spare = min(self.next_spare, self.active)  # whoever starts processes in a loop starts the next
 
     def noted(self, child: _Child) -> None:
         """The owner has read how this process has ended, or has let go of it."""
@@ -575,8 +624,79 @@ class Template:
         except ChildProcessError:
             pass
 
+    # --- learning what a worker writes to ---
+
+    def lesson_due(self) -> float:
+        """When to learn: in a quiet moment, or soon if there is none."""
+        if self.learned or not self.want:
+            return float("inf")
+        return self.next_spare if self.starts >= LESSON_STARTS else self.active + LESSON_DELAY
+
+    def learn(self) -> None:
+        """Have one child become a worker that nobody needs, and tell which pages that has written to.
+
+        Another child plays the owner. Spares then copy these pages while they wait, which is most of what becoming a
+        worker takes otherwise.
+        """
+        self.learned = True
+        try:
+            reading, writing = os.pipe()
+        except OSError:  # no more descriptors to be had
+            return
+        self.lesson = lesson = _Lesson(reading)
+        self.poll.register(reading, select.POLLIN)
+        try:
+            try:
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+                with ours, theirs:
+                    lesson.pids.append(self.fork_pupil(lambda: _be_pupil(theirs, self.preload, writing), ours))
+                    os.close(writing)
+                    writing = -1
+                    lesson.pids.append(self.fork_pupil(lambda: _play_owner(ours, self.preload, self.installed), theirs))
+            finally:
+                if writing >= 0:
+                    os.close(writing)
+        except OSError:  # or processes
+            self.end_lesson(lesson)
+
+    def fork_pupil(self, be: Callable[[], int], others: socket.socket) -> int:
+        signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                others.close()
+                self.be_child(be)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
+        return pid
+
+    def hear_lesson(self, lesson: _Lesson) -> None:
+        data = os.read(lesson.fd, 1 << 20)
+        if data:
+            lesson.data += data
+            return
+        try:
+            pages = marshal.loads(lesson.data)
+        except (EOFError, ValueError):
+            pass  # it has come to nothing
+        else:
+            if sum(end - start for start, end in pages) <= LESSON_BYTES:
+                self.preload.pages = pages
+        self.end_lesson(lesson)
+
+    def end_lesson(self, lesson: _Lesson) -> None:
+        self.lesson = None
+        self.poll.unregister(lesson.fd)
+        os.close(lesson.fd)
+        for pid in lesson.pids:
+            os.kill(pid, signal.SIGKILL)  # not reaped, so it is still the number of this process
+            os.waitpid(pid, 0)
+        self.say("learned", sum(end - start for start, end in self.preload.pages))
+
     def end_tied(self) -> None:
         """The owner is gone, and so must be whoever was to end with it."""
+        if self.lesson is not None:
+            self.end_lesson(self.lesson)
         tied = [child for child in self.children.values() if child.tied]
         for child in tied:
             _kill(child, signal.SIGTERM if child.taken else signal.SIGKILL)
@@ -594,8 +714,8 @@ class Template:
 
     # --- in a child ---
 
-    def be_child(self, sock: socket.socket) -> None:
-        """Become the process that the owner asks for; does not return."""
+    def be_child(self, be: Callable[[], int]) -> None:
+        """In a fork of the template: leave its things behind, and be what is wanted; does not return."""
         code = 1
         try:
             own_pid = os.getpid()
@@ -608,14 +728,17 @@ class Template:
             self.kept.clear()
             if self.control is not None:
                 self.control.close()
+            if self.lesson is not None:
+                os.close(self.lesson.fd)
             os.close(OWNER)
             del self.poll
-            code = _child(sock, self.preload)
+            code = be()
         except BaseException:
             _report()
         finally:
             if os.getpid() == own_pid:
                 _flush()
+                _tell_end(code & 0xFF)
             os._exit(code & 0xFF)
 
 
@@ -626,6 +749,23 @@ def _kill(child: _Child, number: int) -> None:
         pass
 
 
+_end: tuple[int, Any] | None = None  # where to say how this process ends; and which socket that is
+
+
+def _tell_end(code: int) -> None:
+    """Say how this process ends: if its owner hears it from the template only, it hears it later."""
+    if _end is None:
+        return
+    fd, which = _end
+    try:
+        if os.fstat(fd)[:3] == which:  # and not something that the program has opened after it has closed everything
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=fd) as sock:
+                sock.send(END.pack(code, memory), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+    except OSError:
+        pass  # the owner does not want to know
+
+
 def _report() -> None:
     try:
         sys.excepthook(*sys.exc_info())
@@ -634,12 +774,17 @@ def _report() -> None:
         pass
 
 
-def _child(sock: socket.socket, preload: Preload) -> int:
-    """Wait to be needed, and then be what is needed; returns the exit code."""
+def _child(sock: socket.socket, preload: Preload, ahead: bool) -> int:
+    """Wait to be needed, and then be what is needed; returns the exit code.
+
+    `ahead`: nobody needs it yet.
+    """
+    global _end
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()  # `random` does so itself
-    preload.rehearse()
+    if ahead:
+        preload.rehearse()
     early: list[int] = []
     waiting = select.poll()
     waiting.register(sock, select.POLLIN)
@@ -661,6 +806,7 @@ def _child(sock: socket.socket, preload: Preload) -> int:
     method = _apply(settings, fds, early)
     # As with the standard library's pipe: readable when the parent is gone.
     sentinel = sock.detach()
+    _end = sentinel, os.fstat(sentinel)[:3]
     data = os.dup(sentinel)
     try:
         with _MainCode(preload):
@@ -678,6 +824,78 @@ def _child(sock: socket.socket, preload: Preload) -> int:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
     return code if isinstance(code, int) else 1
+
+
+def _be_pupil(sock: socket.socket, preload: Preload, answer: int) -> int:
+    """A spare that becomes a worker, and says which pages it has written to for that."""
+    # What the program's modules have left to be done at the end of each process is not to be done at this one's.
+    atexit._clear()
+    util._finalizer_registry.clear()  # type: ignore[attr-defined]
+    before = _native.own_pages()
+    code = _child(sock, preload, ahead=True)
+    after = _native.own_pages()
+    kept = {page for start, end in before for page in range(start, end, resource.getpagesize())}
+    pages: list[tuple[int, int]] = []
+    for start, end in after:
+        for page in range(start, end, resource.getpagesize()):
+            if page in kept:
+                continue
+            if pages and pages[-1][1] == page:
+                pages[-1] = pages[-1][0], page + resource.getpagesize()
+            else:
+                pages.append((page, page + resource.getpagesize()))
+    data = marshal.dumps(pages)
+    while data:
+        data = data[os.write(answer, data) :]
+    return code
+
+
+class _Launch:
+    """What of a Popen object those ask for who are pickled for a new process."""
+
+    DupFd = popen_forkserver._DupFd  # type: ignore[attr-defined]
+
+    def __init__(self) -> None:
+        self.fds: list[int] = []
+
+    def duplicate_for_child(self, fd: int) -> int:
+        self.fds.append(fd)
+        return len(self.fds) - 1
+
+
+def _play_owner(sock: socket.socket, preload: Preload, installed: bool) -> int:
+    """Start a pool's worker in the process at the other end, let it do one task, and wait for its end."""
+    transport = ProcessTransport(
+        context._concrete_contexts["spawn"],
+        lambda _, **arguments: context.SpawnProcess(**arguments),
+        1,
+        settings=(None, (), None),
+    )
+    [process] = (transport._make_worker(slot) for slot in (0,))
+    handle = transport.functions.handle(len)
+    transport.put((handle.call, *handle.key, ()))
+    transport.put(None)
+    preparation = spawn.get_preparation_data(process.name)
+    preparation["dir"] = "/"
+    if preload.main_path is not None:
+        preparation["init_main_from_path"] = os.devnull
+    if installed:
+        from ._install import _InstallInChild
+
+        preparation["breakeven"] = _InstallInChild()
+    launch, buffer = _Launch(), io.BytesIO()
+    context.set_spawning_popen(launch)  # type: ignore[arg-type]
+    reduction.dump(preparation, buffer)
+    reduction.dump(process, buffer)
+    context.set_spawning_popen(None)
+    umask = os.umask(0)
+    os.umask(umask)
+    settings = marshal.dumps(("spawn", umask, [], [], [], 0b111))
+    data = START.pack(len(settings)) + settings + buffer.getvalue()
+    socket.send_fds(sock, [data], [0, 1, 2, 0, *launch.fds])
+    while sock.recv(1 << 16):  # how it has ended, and then that it has
+        pass
+    return 0
 
 
 def _receive_head(sock: socket.socket) -> tuple[bytes | None, list[int]]:

@@ -191,6 +191,7 @@ class _Template:
         self.starts = 0
         self.asked = 0  # forks asked for and not yet come
         self.refused: OSError | None = None
+        self.learned: int | None = None  # bytes that a spare copies ahead, when that is known
         self.watched: frozenset[bytes] = frozenset()
         self.files: list[tuple[str, tuple[int, int]]] = []
         self.modules = len(sys.modules)
@@ -210,6 +211,7 @@ class _Template:
             "modules": names,
             "own": own,
             "skip": list(_guilty),
+            "installed": "breakeven" in preparation,
             "spares": min(2 * usable_cores(), 8),
             "idle": float(os.environ.get("BREAKEVEN_WARM_IDLE") or 300),
         }
@@ -249,6 +251,8 @@ class _Template:
                 self.ready = True
                 watched, self.files, self.complete = arguments
                 self.watched = frozenset(watched)
+            elif kind == "learned":
+                (self.learned,) = arguments
             elif kind == "failed":
                 self.asked = max(0, self.asked - 1)
                 self.refused = OSError(*arguments)

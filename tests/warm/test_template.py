@@ -8,7 +8,7 @@ import time
 
 import breakeven
 import pytest
-from breakeven import _warm
+from breakeven import _native, _warm
 
 from tests.support.leaks import difference, snapshot
 from tests.support.programs import python
@@ -51,6 +51,15 @@ def script(tmp_path, text, name="script.py"):
     path = tmp_path / name
     path.write_text(textwrap.dedent(text))
     return path
+
+
+def wait_learned(template, limit=60.0):
+    """Wait until the template knows what a worker's start writes to; returns how many bytes."""
+    deadline = time.monotonic() + limit
+    while template.learned is None:
+        assert time.monotonic() < deadline and template.gone is None, template.gone
+        template.hear(0.1)
+    return template.learned
 
 
 # --- hidden ---
@@ -132,6 +141,17 @@ def test_a_thousand_starts_leave_nothing(ctx):
     assert not difference(before, snapshot())
     # Two for each spare, of which there may be some more or less just now.
     assert len(os.listdir(f"/proc/{pid}/fd")) <= fds + 2 * 8
+
+
+def test_spares_know_what_workers_write_to(ctx):
+    try:
+        _native.make_own(_native.own_pages()[:1])
+    except OSError:
+        pytest.skip("this kernel does not tell, or cannot copy ahead")
+    run(ctx)
+    assert 100_000 < wait_learned(template()) < 16 << 20
+    with ctx.Pool(2) as pool:
+        assert pool.map(things.give, range(3)) == [0, 1, 2]
 
 
 def test_a_child_holds_no_descriptors_of_the_template(ctx):
@@ -346,6 +366,31 @@ def test_modules_whose_import_does_more_are_imported_by_each_child(tmp_path, met
         assert done.out.count("imported") == 3  # here and in both children, as with the standard library
 
 
+def test_what_a_module_leaves_for_the_end_is_done_by_the_processes_that_the_program_starts(tmp_path):
+    done = modular(
+        tmp_path,
+        "spawn",
+        look="pass",
+        body="""
+        run()
+        from tests.warm.test_template import template, wait_learned
+        wait_learned(template())
+        run()
+        with open(own.path) as file:
+            print(*file.read().split())
+        """,
+        own=f"""
+        import atexit
+        path = {str(tmp_path / "notes")!r}
+        def note():
+            with open(path, "a") as file:
+                print("ended", file=file)
+        atexit.register(note)
+        """,
+    )
+    assert (done.code, done.out) == (0, "ended ended\n"), done
+
+
 def test_a_module_that_fails_or_hides_behind_the_guard_does_not_keep_others(tmp_path):
     done = modular(
         tmp_path,
@@ -527,6 +572,29 @@ def test_an_ended_process_is_forgotten_with_its_object(ctx):
     stdlib._children.discard(process)
     del process
     wait_reaped(pid)
+
+
+def test_a_process_tells_itself_how_it_ends(ctx):
+    queue = ctx.SimpleQueue()
+    process = ctx.Process(target=things.end_as_told, args=(queue,))
+    process.start()
+    os.kill(template().pid, signal.SIGKILL)
+    wait_gone(template().pid)
+    queue.put(5)
+    process.join()
+    assert process.exitcode == 5
+    process.close()
+
+
+@pytest.mark.parametrize("how", ["closed", "replaced"])
+def test_a_process_that_has_closed_its_descriptors_ends_as_ever(ctx, how, tmp_path):
+    path = tmp_path / "file"
+    process = ctx.Process(target=things.close_descriptors, args=(how, str(path)))
+    process.start()
+    process.join()
+    assert process.exitcode == 5
+    process.close()
+    assert not path.exists() or path.read_bytes() == b""
 
 
 def test_children_outlive_a_killed_template_and_their_end_is_noticed(ctx):

@@ -34,3 +34,15 @@ def stubborn(queue):
 
 def own_descriptors(queue):
     queue.put(len(os.listdir("/proc/self/fd")))
+
+
+def end_as_told(queue):
+    sys.exit(queue.get())
+
+
+def close_descriptors(how, path):
+    os.closerange(3, 256)
+    if how == "replaced":
+        while os.open(path, os.O_WRONLY | os.O_CREAT) < 64:
+            pass
+    sys.exit(5)

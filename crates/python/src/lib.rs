@@ -14,6 +14,7 @@ mod enter;
 mod error;
 mod fork;
 mod list;
+mod pages;
 mod pipe;
 mod plan;
 mod settings;
@@ -43,6 +44,8 @@ mod _native {
     use super::fork::{end_with_parent, fork_before, fork_child, fork_parent, note_child};
     #[pymodule_export]
     use super::list::{SharedList, storing};
+    #[pymodule_export]
+    use super::pages::{make_own, own_pages};
     #[pymodule_export]
     use super::pipe::{_parcel, PipeEnd};
     #[pymodule_export]

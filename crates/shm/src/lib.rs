@@ -62,7 +62,7 @@ pub use {
     list::{Item, Items, List, ListError, Piece},
     participant::{after_fork_in_child, after_fork_in_parent, before_fork, note_child},
     root::RootId,
-    sys::{detached::start_detached, limits::default_limit, parent::end_with_parent, stream},
+    sys::{detached::start_detached, limits::default_limit, pages, parent::end_with_parent, stream},
     view::View,
 };
 

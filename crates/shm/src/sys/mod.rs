@@ -5,6 +5,7 @@ pub(crate) mod fork;
 pub(crate) mod futex;
 pub mod limits;
 pub(crate) mod memfd;
+pub mod pages;
 pub mod parent;
 pub(crate) mod poll;
 pub(crate) mod process;
