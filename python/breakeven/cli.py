@@ -13,6 +13,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Any, NoReturn
 
@@ -102,9 +103,20 @@ def _run(kind: str, what: str, arguments: list[str], receipt: bool) -> int:
     breakeven.install()
     if receipt:
         _print_receipt_at_end()
+    execute(kind, what, arguments)
+    return 0
+
+
+def execute(kind: str, what: str, arguments: list[str], begins: Callable[[], object] | None = None) -> None:
+    """Run a program in this process as the real `__main__`; `begins` is called right before its first instruction.
+
+    `kind`: "-m", "-c", or "" for a file. Raises what the program raises.
+    """
     _forget_own_path()
     program = _prepare(kind, what, arguments)
     _enter_main()
+    if begins is not None:
+        begins()
     try:
         program()
     except SystemExit:
@@ -112,7 +124,6 @@ def _run(kind: str, what: str, arguments: list[str], receipt: bool) -> int:
     except BaseException as error:
         _hide_own_frames(error)
         raise
-    return 0
 
 
 # ---------------------------------------------------------------------------------------------------------------------

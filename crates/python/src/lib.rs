@@ -20,6 +20,7 @@ mod plan;
 mod settings;
 mod statics;
 mod sync;
+mod trace;
 
 use pyo3::prelude::*;
 
@@ -54,6 +55,13 @@ mod _native {
     use super::settings::set_pickle_mode;
     #[pymodule_export]
     use super::sync::{Event, Mutex, Semaphore, Waiters};
+    #[pymodule_export]
+    use super::trace::{
+        Hook, ImportHook, LockMethod, ServedConnection, TaskCall, TaskSource, TraceCollector, TracedLock,
+        recording_to_json, trace_active, trace_after_fork, trace_close, trace_context, trace_counts, trace_distance,
+        trace_files, trace_finish, trace_identity, trace_inode, trace_intern, trace_now, trace_number, trace_open,
+        trace_point, trace_site, trace_span, trace_start, trace_stop, trace_thread,
+    };
 
     /// How this module was built.
     #[pyfunction]
@@ -72,6 +80,7 @@ mod _native {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         super::enter::initialise(py)?;
         super::statics::initialise(py)?;
+        super::trace::initialise(py)?;
         let statics = super::statics::statics(py);
         module.add("MemoryLimitError", &statics.memory_limit_error)?;
         module.add("StaleBlob", &statics.stale_blob)?;

@@ -15,6 +15,7 @@
 
 mod primitive;
 pub mod sync;
+pub mod trace;
 pub mod wait;
 
 #[cfg(not(breakeven_loom))]

@@ -8,19 +8,4 @@
 //! | [`record`] | what a hook notes: the contract with the hooks |
 //! | [`recording`] | a run as it was recorded |
 //! | [`cause`] | what a second can have gone into |
-//! | [`export`] | reports and recordings in the forms that others read |
-//! | [`report`] | what a recording says: the contract with everything that shows one |
-#![forbid(unsafe_code)]
-
-pub mod cause;
-pub mod export;
-pub mod record;
-pub mod recording;
-pub mod report;
-mod share;
-
-pub use cause::{Cause, UnknownCause};
-pub use record::{Flags, Record, RecordKind};
-pub use recording::Recording;
-pub use report::Report;
-pub use share::{Attribution, Share};
+pub mod file;

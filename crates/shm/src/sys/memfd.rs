@@ -44,6 +44,24 @@ pub(crate) fn map_shared(fd: BorrowedFd<'_>, len: usize) -> Result<NonNull<u8>, 
     NonNull::new(base.cast()).ok_or(Errno::NOMEM)
 }
 
+/// Maps `len` bytes at `offset`, shared and writable, at an address of the kernel's choice.
+pub(crate) fn map_part(fd: BorrowedFd<'_>, offset: u64, len: usize) -> Result<NonNull<u8>, Errno> {
+    // SAFETY: as in `map_shared`: a fresh range chosen by the kernel.
+    let base = unsafe {
+        rustix::mm::mmap(
+            core::ptr::null_mut(),
+            len,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::SHARED | MapFlags::NORESERVE,
+            fd,
+            offset,
+        )?
+    };
+    // SAFETY: as in `map_shared`.
+    let _ = unsafe { rustix::mm::madvise(base, len, rustix::mm::Advice::LinuxDontDump) };
+    NonNull::new(base.cast()).ok_or(Errno::NOMEM)
+}
+
 /// Maps `len` bytes at `offset` copy-on-write, at an address of the kernel's choice.
 pub(crate) fn map_private(fd: BorrowedFd<'_>, offset: u64, len: usize) -> Result<NonNull<u8>, Errno> {
     // SAFETY: as in `map_shared`: a fresh range chosen by the kernel.

@@ -65,7 +65,7 @@ fn parse_stat(line: &[u8]) -> Option<(u8, u64)> {
 }
 
 /// Nanoseconds of the monotonic clock, which all processes of a machine share.
-pub(crate) fn monotonic_ns() -> u64 {
+pub fn monotonic_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

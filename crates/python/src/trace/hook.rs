@@ -1,0 +1,606 @@
+//! Callables in the place of the standard library's functions.
+//!
+//! A [`Hook`] calls the function that it stands for and notes the span. It is no Python function: no frame of ours shows
+//! in a traceback, and the cost is that of two clock readings and one record. What is to be said about a call is found out
+//! natively on the hot seams (`Mode`), and by two Python functions, `before` and `after`, on the others.
+
+use core::cell::Cell;
+
+use breakeven_shm::trace::{self, Writer};
+use breakeven_trace::{Flags, Record, RecordKind};
+use pyo3::exceptions::{PyException, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
+
+use super::{kind_of, number_of, open_record, site, state, type_name};
+
+/// What a message says of itself.
+#[derive(Debug, Clone, Copy, Default)]
+struct Message {
+    object: u64,
+    link: u64,
+}
+
+thread_local! {
+    /// The pool that the thread works for.
+    static CONTEXT: Cell<u64> = const { Cell::new(0) };
+    /// The link of the last object that this thread made bytes of, until they are sent.
+    static PICKLED: Cell<u64> = const { Cell::new(0) };
+    /// Messages that a queue's feeder has pickled; None: the thread is no feeder.
+    static FED: Cell<Option<u64>> = const { Cell::new(None) };
+    /// How deep the thread is in hooks that record their outermost call only.
+    static OUTERMOST: Cell<u32> = const { Cell::new(0) };
+}
+
+pub(super) fn set_context(object: u64, feeder: bool) {
+    CONTEXT.set(object);
+    FED.set(feeder.then_some(0));
+}
+
+pub(super) fn context() -> u64 {
+    CONTEXT.get()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// All that is to be said, `before` and `after` say.
+    Plain,
+    /// `dumps(obj)`
+    Dump,
+    /// `loads(bytes)`
+    Load,
+    /// `Connection._send_bytes(self, buf)`
+    Send,
+    /// `Connection._recv_bytes(self, maxsize)`
+    Recv,
+    /// `put(self, obj, ...)` of a queue
+    Put,
+    /// `get(self, ...)` of a queue
+    Get,
+    /// `next(self)` and the like: nothing is to be said
+    Bare,
+}
+
+/// Stands for a function of the standard library's, and records its calls.
+#[pyclass(frozen, module = "breakeven._native")]
+pub(crate) struct Hook {
+    function: Py<PyAny>,
+    /// What is recorded; none: only `before` and `after` are called.
+    kind: Option<RecordKind>,
+    mode: Mode,
+    /// Becomes a method when it is looked up on an instance, as a function does.
+    binds: bool,
+    cpu: bool,
+    site: bool,
+    /// Only the outermost of calls within calls of such hooks.
+    outermost: bool,
+    /// Shorter spans are not written.
+    at_least: u64,
+    flags: u16,
+    before: Option<Py<PyAny>>,
+    after: Option<Py<PyAny>>,
+}
+
+/// What is known of a call.
+#[derive(Debug, Clone, Copy, Default)]
+struct Facts {
+    object: u64,
+    link: u64,
+    value: u64,
+    name: u32,
+}
+
+#[pymethods]
+impl Hook {
+    #[new]
+    #[pyo3(signature = (function, kind, mode="plain", *, binds=true, cpu=false, site=false, outermost=false, at_least=0,
+                        flags=0, before=None, after=None))]
+    #[expect(clippy::too_many_arguments, reason = "they are keywords, made at one place")]
+    fn new(
+        function: Py<PyAny>,
+        kind: u16,
+        mode: &str,
+        binds: bool,
+        cpu: bool,
+        site: bool,
+        outermost: bool,
+        at_least: u64,
+        flags: u16,
+        before: Option<Py<PyAny>>,
+        after: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        let mode = match mode {
+            "plain" => Mode::Plain,
+            "dump" => Mode::Dump,
+            "load" => Mode::Load,
+            "send" => Mode::Send,
+            "recv" => Mode::Recv,
+            "put" => Mode::Put,
+            "get" => Mode::Get,
+            "bare" => Mode::Bare,
+            _ => return Err(PyValueError::new_err(format!("there is no mode {mode}"))),
+        };
+        let kind = if kind == 0 { None } else { Some(kind_of(kind)?) };
+        Ok(Hook { function, kind, mode, binds, cpu, site, outermost, at_least, flags, before, after })
+    }
+
+    /// The function that this stands for.
+    #[getter]
+    fn __wrapped__(&self, py: Python<'_>) -> Py<PyAny> {
+        self.function.clone_ref(py)
+    }
+
+    fn __get__<'py>(
+        slf: &Bound<'py, Self>,
+        instance: Option<&Bound<'py, PyAny>>,
+        _owner: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match instance {
+            Some(instance) if slf.get().binds && !instance.is_none() => {
+                state(slf.py()).method.bind(slf.py()).call1((slf, instance))
+            }
+            _ => Ok(slf.clone().into_any()),
+        }
+    }
+
+    /// Looks like the function.
+    fn __getattribute__<'py>(slf: &Bound<'py, Self>, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        if matches!(name.to_string_lossy().as_ref(), "__module__" | "__doc__" | "__text_signature__") {
+            return slf.get().function.bind(py).getattr(name);
+        }
+        state(py).generic_getattr.bind(py).call1((slf, name))
+    }
+
+    fn __getattr__<'py>(&self, py: Python<'py>, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+        self.function.bind(py).getattr(name)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(self.function.bind(py).repr()?.to_string_lossy().into_owned())
+    }
+
+    /// Pickled by name, as functions are: the other process has a hook, or a function, of its own there.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let function = self.function.bind(py);
+        if let Some(owner) = function.getattr_opt(intern!(py, "__self__"))? {
+            let getattr = py.import("builtins")?.getattr("getattr")?;
+            let call = PyTuple::new(py, [owner, function.getattr(intern!(py, "__name__"))?])?;
+            return Ok(PyTuple::new(py, [getattr, call.into_any()])?.into_any());
+        }
+        function.getattr(intern!(py, "__qualname__"))
+    }
+
+    #[pyo3(signature = (*args, **kwargs))]
+    fn __call__<'py>(
+        &self,
+        py: Python<'py>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let function = self.function.bind(py);
+        let Some(writer) = trace::writer() else { return function.call(args, kwargs) };
+        let Some(kind) = self.kind else { return self.only_told(py, function, writer, args, kwargs) };
+        if self.outermost {
+            let depth = OUTERMOST.get();
+            if depth > 0 {
+                return function.call(args, kwargs);
+            }
+            OUTERMOST.set(1);
+        }
+        let outcome = self.recorded(py, kind, function, writer, args, kwargs);
+        if self.outermost {
+            OUTERMOST.set(0);
+        }
+        outcome
+    }
+}
+
+impl Hook {
+    /// A call that is not recorded itself.
+    fn only_told<'py>(
+        &self,
+        py: Python<'py>,
+        function: &Bound<'py, PyAny>,
+        writer: &'static Writer,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let mut replaced = None;
+        if let Some(before) = &self.before
+            && let Some(said) = quiet(py, writer, before.bind(py).call1((args, kwargs)))?
+            && !said.is_none()
+        {
+            let told = read_facts(writer, &said, &mut Facts::default(), &mut replaced);
+            quiet(py, writer, told)?;
+        }
+        let outcome = match &replaced {
+            Some((args, kwargs)) => function.call(args, kwargs.as_ref()),
+            None => function.call(args, kwargs),
+        };
+        if let (Ok(result), Some(after)) = (&outcome, &self.after) {
+            quiet(py, writer, after.bind(py).call1((args, kwargs, result)))?;
+        }
+        outcome
+    }
+
+    fn recorded<'py>(
+        &self,
+        py: Python<'py>,
+        kind: RecordKind,
+        function: &Bound<'py, PyAny>,
+        writer: &'static Writer,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let mut facts = Facts::default();
+        let mut replaced = None;
+        match self.mode {
+            Mode::Plain => {
+                if let Some(before) = &self.before {
+                    let said = before.bind(py).call1((args, kwargs));
+                    let Some(said) = quiet(py, writer, said)? else { return function.call(args, kwargs) };
+                    if said.is_none() {
+                        return function.call(args, kwargs);
+                    }
+                    let told = read_facts(writer, &said, &mut facts, &mut replaced);
+                    quiet(py, writer, told)?;
+                }
+            }
+            mode => {
+                let told = facts_before(mode, writer, args);
+                if let Some(told) = quiet(py, writer, told)? {
+                    facts = told;
+                }
+            }
+        }
+        let site = match self.site {
+            true => quiet(py, writer, site(py, writer))?.unwrap_or(0),
+            false => 0,
+        };
+        let cpu = self.cpu.then(trace::proc::thread_cpu_ns);
+        let begin = trace::monotonic_ns();
+        writer.open(&open_record(writer, kind, begin, facts.object, facts.link, site, facts.name).to_words());
+        let outcome = match &replaced {
+            Some((args, kwargs)) => function.call(args, kwargs.as_ref()),
+            None => function.call(args, kwargs),
+        };
+        let end = trace::monotonic_ns();
+        let cpu = cpu.map_or(Record::NOT_MEASURED, |before| trace::proc::thread_cpu_ns().saturating_sub(before));
+        // The process may have forked inside the call, or the recording ended.
+        let Some(writer) = trace::writer() else { return outcome };
+        let mut flags = self.flags;
+        match &outcome {
+            Ok(result) => {
+                let told = match self.mode {
+                    Mode::Plain => match &self.after {
+                        Some(after) => after.bind(py).call1((args, kwargs, result)).and_then(|said| {
+                            if said.is_none() { Ok(()) } else { read_facts(writer, &said, &mut facts, &mut None) }
+                        }),
+                        None => Ok(()),
+                    },
+                    mode => facts_after(mode, writer, args, result, &mut facts),
+                };
+                if let Err(error) = told {
+                    writer.close();
+                    quiet::<()>(py, writer, Err(error))?;
+                    return outcome;
+                }
+            }
+            Err(error) => flags |= failure(py, error).0,
+        }
+        if end - begin >= self.at_least {
+            let record = Record {
+                begin,
+                end,
+                cpu,
+                value: facts.value,
+                object: facts.object,
+                link: facts.link,
+                thread: writer.thread(),
+                kind,
+                flags: Flags(flags),
+                site,
+                name: facts.name,
+            };
+            writer.push(&record.to_words());
+        }
+        writer.close();
+        outcome
+    }
+}
+
+/// Which flag an exception means.
+pub(super) fn failure(py: Python<'_>, error: &PyErr) -> Flags {
+    let time_outs = state(py).time_outs.bind(py);
+    if error.matches(py, time_outs).unwrap_or(false) { Flags::TIMED_OUT } else { Flags::FAILED }
+}
+
+/// What went wrong in a hook of ours is counted and forgotten, except for what is the program's own: an exception that a
+/// signal handler raised while the hook ran.
+pub(super) fn quiet<T>(py: Python<'_>, writer: &Writer, outcome: PyResult<T>) -> PyResult<Option<T>> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_instance_of::<PyException>(py) && is_ours(py, &error) => {
+            writer.count_error();
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether an exception was raised by our own code: its innermost frame is ours, or it has none.
+fn is_ours(py: Python<'_>, error: &PyErr) -> bool {
+    let Some(traceback) = error.traceback(py) else { return true };
+    let mut entry = traceback.into_any();
+    while let Ok(next) = entry.getattr(intern!(py, "tb_next"))
+        && !next.is_none()
+    {
+        entry = next;
+    }
+    let file = entry
+        .getattr(intern!(py, "tb_frame"))
+        .and_then(|frame| frame.getattr(intern!(py, "f_code")))
+        .and_then(|code| code.getattr(intern!(py, "co_filename")))
+        .and_then(|file| file.extract::<String>());
+    file.is_ok_and(|file| file.contains("breakeven/_why/"))
+}
+
+type Call<'py> = (Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>);
+
+/// Reads `(object, link, value, name)`, or that with the arguments to call with instead: `(..., args, kwargs)`.
+fn read_facts<'py>(
+    writer: &Writer,
+    said: &Bound<'py, PyAny>,
+    facts: &mut Facts,
+    replaced: &mut Option<Call<'py>>,
+) -> PyResult<()> {
+    if let Ok(object) = said.cast::<PyInt>() {
+        facts.object = object.extract()?; // the rest is as it was said before
+        return Ok(());
+    }
+    let said = said.cast::<PyTuple>()?;
+    if said.len() >= 6 {
+        let kwargs = said.get_item(5)?;
+        let kwargs = if kwargs.is_none() { None } else { Some(kwargs.cast_into::<PyDict>()?) };
+        *replaced = Some((said.get_item(4)?.cast_into()?, kwargs));
+    }
+    facts.object = said.get_item(0)?.extract()?;
+    facts.link = said.get_item(1)?.extract()?;
+    facts.value = said.get_item(2)?.extract()?;
+    facts.name = number_of(writer, &said.get_item(3)?)?;
+    Ok(())
+}
+
+fn facts_before(mode: Mode, writer: &Writer, args: &Bound<'_, PyTuple>) -> PyResult<Facts> {
+    let py = args.py();
+    let mut facts = Facts::default();
+    match mode {
+        Mode::Plain | Mode::Bare => {}
+        Mode::Dump => {
+            let obj = args.get_borrowed_item(0)?;
+            let (mut message, name) = message_of(writer, &obj)?;
+            if let Some(fed) = FED.get() {
+                FED.set(Some(fed + 1));
+                if message.link == 0 {
+                    message.link = fed + 1;
+                }
+            }
+            facts = Facts { object: message.object, link: message.link, value: 0, name };
+            PICKLED.set(message.link);
+        }
+        Mode::Load => {
+            facts.object = context();
+            facts.value = args.get_borrowed_item(0)?.len()? as u64;
+        }
+        Mode::Send => {
+            facts.object = connection_number(&*args.get_borrowed_item(0)?)?;
+            facts.value = args.get_borrowed_item(1)?.len()? as u64;
+            facts.link = PICKLED.take();
+        }
+        Mode::Recv => facts.object = connection_number(&*args.get_borrowed_item(0)?)?,
+        Mode::Put => {
+            let queue = args.get_borrowed_item(0)?;
+            facts.object = queue_number(&queue)?;
+            facts.link = next_put(py, &queue)?;
+            if args.len() > 1 {
+                facts.name = type_name(writer, &args.get_borrowed_item(1)?.get_type())?;
+            }
+        }
+        Mode::Get => facts.object = queue_number(&*args.get_borrowed_item(0)?)?,
+    }
+    Ok(facts)
+}
+
+fn facts_after(
+    mode: Mode,
+    writer: &Writer,
+    _args: &Bound<'_, PyTuple>,
+    result: &Bound<'_, PyAny>,
+    facts: &mut Facts,
+) -> PyResult<()> {
+    let py = result.py();
+    match mode {
+        Mode::Plain | Mode::Bare | Mode::Send | Mode::Put => {}
+        Mode::Dump => facts.value = result.len()? as u64,
+        Mode::Load => {
+            let (message, name) = message_of(writer, result)?;
+            *facts = Facts { object: message.object, link: message.link, name, ..*facts };
+        }
+        // A BytesIO.
+        Mode::Recv => facts.value = result.call_method0(intern!(py, "getbuffer"))?.len()? as u64,
+        Mode::Get => facts.name = type_name(writer, &result.get_type())?,
+    }
+    Ok(())
+}
+
+/// The number of the pipe or socket that a connection object is an end of. Kept in the object: asking the kernel costs
+/// more than all the rest.
+pub(super) fn connection_number(connection: &Bound<'_, PyAny>) -> PyResult<u64> {
+    let py = connection.py();
+    let key = intern!(py, "_breakeven_number");
+    if let Some(number) = connection.getattr_opt(key)? {
+        return number.extract();
+    }
+    let handle = connection.getattr(intern!(py, "_handle"))?;
+    let number = if handle.is_none() { 0 } else { trace::inode(handle.extract()?) };
+    if number != 0 {
+        connection.setattr(key, number)?;
+    }
+    Ok(number)
+}
+
+/// The number of a queue: its pipe's.
+pub(super) fn queue_number(queue: &Bound<'_, PyAny>) -> PyResult<u64> {
+    match queue.getattr_opt(intern!(queue.py(), "_reader"))? {
+        Some(reader) => connection_number(&reader),
+        None => Ok(0),
+    }
+}
+
+/// Counts the puts of this process on a queue.
+fn next_put(py: Python<'_>, queue: &Bound<'_, PyAny>) -> PyResult<u64> {
+    let key = intern!(py, "_breakeven_puts");
+    let next = match queue.getattr_opt(key)? {
+        Some(last) => last.extract::<u64>()? + 1,
+        None => 1,
+    };
+    queue.setattr(key, next)?;
+    Ok(next)
+}
+
+/// Which task or result a message is, and the name of the type of what it carries.
+fn message_of(writer: &Writer, obj: &Bound<'_, PyAny>) -> PyResult<(Message, u32)> {
+    let py = obj.py();
+    let mut payload = obj.clone();
+    let mut message = Message { object: context(), link: 0 };
+    if let Ok(tuple) = obj.cast_exact::<PyTuple>() {
+        // Pool's task (job, i, func, args, kwds) and result (job, i, (success, value)).
+        if (tuple.len() == 5 || tuple.len() == 3)
+            && let Some(link) = job_link(&*tuple.get_borrowed_item(0)?, &*tuple.get_borrowed_item(1)?)
+        {
+            if tuple.len() == 3 {
+                if let Ok(pair) = tuple.get_item(2)?.cast_exact::<PyTuple>()
+                    && pair.len() == 2
+                {
+                    message.link = link;
+                    payload = pair.get_item(1)?;
+                }
+            } else if let Ok(args) = tuple.get_item(3)?.cast_exact::<PyTuple>() {
+                message.link = link;
+                payload = first_argument(args)?;
+            }
+        }
+    } else if obj.get_type().is_exact_instance_of::<pyo3::types::PyType>() {
+        // An executor's call or result item.
+        match obj.get_type().name()?.to_string_lossy().as_ref() {
+            "_CallItem" => {
+                message.link = executor_link(&obj.getattr(intern!(py, "work_id"))?);
+                if let Ok(args) = obj.getattr(intern!(py, "args"))?.cast_exact::<PyTuple>() {
+                    payload = first_argument(args)?;
+                }
+            }
+            "_ResultItem" => {
+                message.link = executor_link(&obj.getattr(intern!(py, "work_id"))?);
+                payload = obj.getattr(intern!(py, "result"))?;
+            }
+            _ => {}
+        }
+    }
+    let name = type_name(writer, &payload.get_type())?;
+    Ok((message, name))
+}
+
+/// What a task is given: of a chunk the first item.
+fn first_argument<'py>(args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+    let mut payload = if args.is_empty() { args.clone().into_any() } else { args.get_item(0)? };
+    // mapstar's and starmapstar's one argument: (function, items)
+    if let Ok(pair) = payload.cast_exact::<PyTuple>()
+        && args.len() == 1
+        && pair.len() == 2
+        && pair.get_item(0)?.is_callable()
+        && let Ok(items) = pair.get_item(1)?.cast_exact::<PyTuple>()
+        && !items.is_empty()
+    {
+        payload = items.get_item(0)?;
+    }
+    Ok(payload)
+}
+
+/// The link of a pool's task: job and index in one, never 0.
+pub(super) fn job_link(job: &Bound<'_, PyAny>, index: &Bound<'_, PyAny>) -> Option<u64> {
+    let job = job.cast_exact::<PyInt>().ok()?.extract::<u32>().ok()?;
+    // The index is None for apply's one task on some paths, and an int else.
+    let index = if index.is_none() { 0 } else { index.cast_exact::<PyInt>().ok()?.extract::<u32>().ok()? };
+    Some((u64::from(job) + 1) << 32 | u64::from(index))
+}
+
+/// The link of an executor's task: its work id, from 1.
+pub(super) fn executor_link(work_id: &Bound<'_, PyAny>) -> u64 {
+    work_id.extract::<u64>().map_or(0, |id| id + 1)
+}
+
+/// Stands for `importlib._bootstrap._find_and_load`: records the outermost imports, and tells of modules that have hooks.
+#[pyclass(frozen, module = "breakeven._native")]
+pub(crate) struct ImportHook {
+    function: Py<PyAny>,
+    /// Name of a module -> what to call with the module when it has been imported.
+    seams: Py<PyDict>,
+    at_least: u64,
+}
+
+#[pymethods]
+impl ImportHook {
+    #[new]
+    fn new(function: Py<PyAny>, seams: Py<PyDict>, at_least: u64) -> Self {
+        ImportHook { function, seams, at_least }
+    }
+
+    fn __getattr__<'py>(&self, py: Python<'py>, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+        self.function.bind(py).getattr(name)
+    }
+
+    fn __call__<'py>(
+        &self,
+        py: Python<'py>,
+        name: &Bound<'py, PyAny>,
+        import_: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let function = self.function.bind(py);
+        let Some(writer) = trace::writer() else { return function.call1((name, import_)) };
+        let depth = IMPORTS.get();
+        let begin = trace::monotonic_ns();
+        let cpu = if depth == 0 {
+            writer.open(&open_record(writer, RecordKind::Import, begin, 0, 0, 0, 0).to_words());
+            trace::proc::thread_cpu_ns()
+        } else {
+            0
+        };
+        IMPORTS.set(depth + 1);
+        let outcome = function.call1((name, import_));
+        IMPORTS.set(depth);
+        if let (Ok(module), Ok(Some(seam))) = (&outcome, self.seams.bind(py).get_item(name)) {
+            quiet(py, writer, seam.call1((module,)))?;
+        }
+        let Some(writer) = trace::writer() else { return outcome };
+        if depth == 0 {
+            let end = trace::monotonic_ns();
+            if end - begin >= self.at_least {
+                let cpu = trace::proc::thread_cpu_ns().saturating_sub(cpu);
+                let place = quiet(py, writer, site(py, writer))?.unwrap_or(0);
+                let text = quiet(py, writer, number_of(writer, name))?.unwrap_or(0);
+                let record = open_record(writer, RecordKind::Import, begin, 0, 0, place, text);
+                let flags = if outcome.is_err() { Flags::FAILED } else { Flags::default() };
+                writer.push(&Record { end, cpu, flags, ..record }.to_words());
+            }
+            writer.close();
+        }
+        outcome
+    }
+}
+
+thread_local! {
+    /// How deep the thread is in imports.
+    static IMPORTS: Cell<u32> = const { Cell::new(0) };
+}

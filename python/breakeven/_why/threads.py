@@ -1,0 +1,71 @@
+"""Hooks: threads and what they are for."""
+
+from __future__ import annotations
+
+from .. import _native
+from . import kinds
+from .hooks import hook
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
+# Who a thread's target belongs to: (module, qualified name) -> a role's name.
+_ROLES = {
+    ("multiprocessing.queues", "Queue._feed"): "feeder",
+    ("multiprocessing.pool", "Pool._handle_workers"): "worker_handler",
+    ("multiprocessing.pool", "Pool._handle_tasks"): "task_handler",
+    ("multiprocessing.pool", "Pool._handle_results"): "result_handler",
+    ("multiprocessing.pool", "worker"): "thread_worker",
+    ("concurrent.futures.thread", "_worker"): "thread_worker",
+    ("multiprocessing.managers", "Server.accepter"): "manager_server",
+    ("multiprocessing.managers", "Server.handle_request"): "manager_server",
+    ("multiprocessing.managers", "Server.serve_client"): "manager_server",
+}
+
+
+def hook_threading(module: ModuleType) -> None:
+    hook(module.Thread, "_bootstrap_inner", kinds.SILENT, before=_before_thread)
+    hook(module.Thread, "join", kinds.JOIN, site=True, before=_before_join)
+
+
+def _before_thread(args: tuple[Any, ...], kwargs: Any) -> None:
+    thread = args[0]
+    target = getattr(thread, "_target", None)
+    function = getattr(target, "__func__", target)
+    module = getattr(function, "__module__", None) or ""
+    name = getattr(function, "__qualname__", None) or ""
+    role = _ROLES.get((module, name))
+    if role is None and type(thread).__name__ == "_ExecutorManagerThread":
+        role = "executor_manager"
+    if role is not None:
+        _native.trace_point(kinds.THREAD, name=role)
+        _set_context(role, thread)
+    else:
+        _native.trace_point(kinds.THREAD, value=1, name=name or type(thread).__qualname__)
+
+
+def _set_context(role: str, thread: Any) -> None:
+    from . import pools
+
+    arguments: Any = getattr(thread, "_args", ())
+    if role == "feeder":
+        # (buffer, notempty, send_bytes, ...): a bound method of the queue's writing end
+        _native.trace_context(_number_behind(arguments[2]), True)
+    elif role == "task_handler":
+        _native.trace_context(pools.number_of(getattr(arguments[1], "__self__", None)))
+    elif role == "result_handler":
+        _native.trace_context(pools.pool_of_results(arguments[0]))
+    elif role == "executor_manager":
+        _native.trace_context(_native.trace_number(thread.call_queue))
+
+
+def _number_behind(method: Any) -> int:
+    owner = getattr(method, "__self__", None)
+    return _native.trace_number(owner) if owner is not None else 0
+
+
+def _before_join(args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...] | None:
+    thread = args[0]
+    return getattr(thread, "native_id", None) or 0, 0, 1 << 62, thread.name
