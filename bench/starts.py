@@ -8,6 +8,7 @@ import importlib
 import itertools
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -61,20 +62,59 @@ def median(times: list[float]) -> Metrics:
     return {"p50": stats.percentile(times, 0.5), "worst": max(times), "n": len(times)}
 
 
-def prepared(rival: Starter, method: str) -> Any:
-    """The context, with NumPy imported here, and with what serves later starts up (fork server, template)."""
+def with_numpy(rival: Starter, method: str) -> Any:
+    """The context, with NumPy imported here."""
     import numpy  # noqa: F401
 
-    context = rival.context(method)
+    return rival.context(method)
+
+
+def process_to_end(context: Any) -> float:
+    """Seconds to start a process that does nothing, and to join it."""
+    began = now()
+    process = context.Process(target=nothing)
+    process.start()
+    process.join()
+    took = now() - began
+    check(process.exitcode == 0, f"exit code {process.exitcode}")
+    return took
+
+
+def prepared(rival: Starter, method: str) -> Any:
+    """The same, with what serves later starts (fork server, template) there."""
+    context = with_numpy(rival, method)
     if method != "fork":
-        process = context.Process(target=nothing)
-        process.start()
-        process.join()
-        check(process.exitcode == 0, f"exit code {process.exitcode}")
+        process_to_end(context)
     return context
 
 
+# A server or template is up when it has imported what it was told to.
+UP_SECONDS = 1.0
+
 for _method in METHODS:
+    if _method != "fork":
+
+        @workload(
+            f"start-first-process-{_method}",
+            f"first Process of the program, start and join, {_method}, NumPy imported",
+            n=1,
+            quick=1,
+            how="what serves later starts (fork server, template) must come up first",
+            **_MEDIAN,
+        )
+        def _(rival: Starter, n: int, method: str = _method) -> Metrics:
+            return median([process_to_end(with_numpy(rival, method))])
+
+        @workload(
+            f"start-first-pool-at-once-{_method}",
+            f"first pool, right after the first Process, {_method}, NumPy imported",
+            n=1,
+            quick=1,
+            how="as the next, while what serves later starts is still coming up: one Process has just been joined",
+            **_MEDIAN,
+        )
+        def _(rival: Starter, n: int, method: str = _method) -> Metrics:
+            return median([pool_to_result(prepared(rival, method))])
 
     @workload(
         f"start-first-pool-{_method}",
@@ -82,11 +122,14 @@ for _method in METHODS:
         n=1,
         quick=1,
         how="the program's first pool"
-        + ("" if _method == "fork" else "; one Process has been started and joined before"),
+        + ("" if _method == "fork" else f"; one Process has been started and joined {UP_SECONDS:g} s before"),
         **_MEDIAN,
     )
     def _(rival: Starter, n: int, method: str = _method) -> Metrics:
-        return median([pool_to_result(prepared(rival, method))])
+        context = prepared(rival, method)
+        if method != "fork":
+            time.sleep(UP_SECONDS)
+        return median([pool_to_result(context)])
 
     @workload(
         f"start-second-pool-{_method}",
@@ -129,15 +172,7 @@ for _method in METHODS:
     )
     def _(rival: Starter, n: int, method: str = _method) -> Metrics:
         context = prepared(rival, method)
-        times = []
-        for _ in range(n):
-            began = now()
-            process = context.Process(target=nothing)
-            process.start()
-            process.join()
-            times.append(now() - began)
-            check(process.exitcode == 0, f"exit code {process.exitcode}")
-        return median(times)
+        return median([process_to_end(context) for _ in range(n)])
 
 
 # ---- executors
@@ -313,8 +348,6 @@ if __name__ == "__main__":
     **_MEDIAN,
 )
 def _(rival: Starter, n: int) -> Metrics:
-    import time
-
     times = []
     for _ in range(n):
         done = subprocess.run(
