@@ -83,7 +83,8 @@ class CallFuture(Future):
 
     def unwanted(self):
         """Is its worker to be stopped, because it was cancelled while running?"""
-        return self._state in _DONE
+        # Not when it has finished: its worker may be about to begin another call, which nobody has cancelled.
+        return self._state in (CANCELLED, CANCELLED_AND_NOTIFIED)
 
     def describe(self):
         """The call as text, for errors."""

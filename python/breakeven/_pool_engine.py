@@ -533,7 +533,8 @@ class Engine:
         self.fatal = fatal
         self._settle: Any = settle
         self._attempts = attempts
-        self.look = SLICE  # how often the driver looks how long tasks have been running
+        # How often the driver looks how long tasks have been running; None if none has a time limit.
+        self.look: float | None = None
         self._next_look = 0.0
         self.forced = False  # the workers were told to die; none is replaced
         self.abandoned = False  # whoever could have closed this is gone
@@ -718,7 +719,8 @@ class Engine:
 
     def limit(self, seconds):
         """Tasks with this time limit will come (0: one that shall stop now). Under the lock."""
-        self.look = min(self.look, max(LOOK, seconds / 20))
+        look = min(max(LOOK, seconds / 20), SLICE)
+        self.look = look if self.look is None else min(self.look, look)
         self._next_look = 0.0
 
     def stop_call(self, call):
@@ -747,7 +749,7 @@ class Engine:
     def _look(self):
         """Stop the tasks that have run for too long, or are not wanted. Under the lock, by the driver."""
         now = time.monotonic()
-        self._next_look = now + self.look
+        self._next_look = now + (self.look or SLICE)
         if self.terminated:
             return
         transport = self.transport
@@ -1055,7 +1057,7 @@ class Engine:
         """If nothing is left to do: let go of what was kept for it. Under the lock."""
         if self.ledger.idle():
             if not self.ledger.leftover:
-                self.look = SLICE
+                self.look = None
             _active.discard(self)
             if self._team is not None:
                 self._team.rest()
@@ -1119,7 +1121,8 @@ class Engine:
                 left = min(left, deadline - time.monotonic())
                 if left <= 0 and self.terminated:
                     return
-            left = min(left, self.look)
+            if self.look is not None:
+                left = min(left, self.look)
             if self.terminated:
                 return
             if self._held:
@@ -1132,7 +1135,7 @@ class Engine:
             if now >= self._next_check:
                 with self.lock:
                     self._check()
-            if self.look < SLICE and now >= self._next_look:
+            if self.look is not None and now >= self._next_look:
                 with self.lock:
                     self._look()
             if self.ledger.settled:

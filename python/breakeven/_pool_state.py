@@ -739,7 +739,8 @@ class Ledger:
         running = max((started or 0) - 1, parcel.done)
         self._deliver_outcomes(parcel, running, outcomes)
         after = running
-        if started is not None and running < parcel.count:
+        # Between two chunks, all that were started having been sent, none was running.
+        if started is not None and parcel.done < started and running < parcel.count:
             self._deliver(
                 parcel, running, running + 1, self._blank(parcel), [(running, error_for(parcel.item_index(running)))]
             )

@@ -59,6 +59,17 @@ def pass_gate(path):
     return path
 
 
+def meet(args):
+    """(folder, number): returns when so many processes are in here at a time."""
+    folder, number = args
+    with open(os.path.join(folder, str(os.getpid())), "w"):
+        pass
+    deadline = time.monotonic() + 120
+    while len(os.listdir(folder)) < number and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return os.getpid()
+
+
 class Failing:
     """A callable with state: fails for some items."""
 

@@ -150,13 +150,15 @@ def test_imap_goes_on_after_an_exception(forked, chunksize, lost, ordered):
     assert errors == 2
 
 
-def test_imap_next_with_timeout(pool):
-    iterator = pool.imap(tasks.nap, [0, 0.5])
+def test_imap_next_with_timeout(pool, tmp_path):
+    here, gate = str(tmp_path), tmp_path / "gate"
+    iterator = pool.imap(tasks.pass_gate, [here, str(gate)])
     assert isinstance(iterator, IMapIterator)
-    assert iterator.next(timeout=60) == 0
+    assert iterator.next(timeout=60) == here
     with pytest.raises(breakeven.TimeoutError):
         iterator.next(timeout=0.05)
-    assert iterator.next() == 0.5
+    gate.touch()
+    assert iterator.next() == str(gate)
     with pytest.raises(StopIteration):
         iterator.next()
     with pytest.raises(StopIteration):
@@ -228,15 +230,17 @@ def test_two_imaps_at_once(pool):
     assert list(pairs) == list(zip(SQUARES, range(1000), strict=True))
 
 
-def test_async_result(pool):
-    result = pool.apply_async(tasks.nap, (0.3,))
+def test_async_result(pool, tmp_path):
+    gate = tmp_path / "gate"
+    result = pool.apply_async(tasks.pass_gate, (str(gate),))
     assert isinstance(result, AsyncResult) and not result.ready()
     with pytest.raises(ValueError, match="not ready"):
         result.successful()
     with pytest.raises(breakeven.TimeoutError):
         result.get(timeout=0.01)
+    gate.touch()
     result.wait(60)
-    assert result.ready() and result.successful() and result.get() == 0.3
+    assert result.ready() and result.successful() and result.get() == str(gate)
     failed = pool.apply_async(tasks.raise_it, (KeyError("k"),))
     failed.wait()
     assert failed.ready() and not failed.successful()
@@ -396,10 +400,10 @@ def test_maxtasksperchild_while_nobody_waits(tmp_path):
         pool.join()
 
 
-def test_workers_by_name_and_nature(ctx):
+def test_workers_by_name_and_nature(ctx, tmp_path):
     with ctx.Pool(2) as pool:
         assert all("PoolWorker-" in process.name and process.daemon for process in pool._pool)
-        assert len(set(pool.map(tasks.pid_and_nap, [0.2] * 2, chunksize=1))) == 2
+        assert len(set(pool.map(tasks.meet, [(str(tmp_path), 2)] * 2, chunksize=1))) == 2
     pool.join()
 
 

@@ -182,7 +182,7 @@ def test_shutdown_without_waiting():
 
 def test_shutdown_that_cancels():
     executor = ProcessPoolExecutor(2, breakeven.get_context("fork"))
-    pending = [executor.submit(tasks.nap, 0.1) for _ in range(20)]
+    pending = [executor.submit(tasks.nap, 0.3) for _ in range(20)]
     executor.shutdown(cancel_futures=True)
     assert all(future.done() for future in pending)
     assert sum(future.cancelled() for future in pending) >= 10

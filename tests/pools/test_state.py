@@ -167,6 +167,18 @@ def test_death_costs_the_running_chunk_only(sender):
     assert isinstance(got[3], RuntimeError) and job.complete()
 
 
+def test_death_between_two_chunks_loses_nothing(sender):
+    """The first was sent, and the second not begun."""
+    pacer = Always(3)
+    job = sender.imap([1, 2, 3], pacer=pacer)
+    sender.answer(0, 0, 1, more=1)
+    sender.ledger.lost(0, 1, nothing_recorded, pytest.fail)
+    sender.feed()
+    assert sender.sent[1].items == [2, 3]
+    sender.answer(1)
+    assert values(job) == [10, 20, 30] and job.complete()
+
+
 def test_death_with_all_chunks_finished_loses_nothing(sender):
     pacer = Always(2)
     job = sender.imap([1, 2], pacer=pacer)
