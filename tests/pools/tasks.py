@@ -206,6 +206,11 @@ def failing_initializer(path=None):
     raise KeyError("the initializer's own error")
 
 
+def failing_at_gate(path):
+    pass_gate(path)
+    failing_initializer()
+
+
 def dying_initializer():
     die(None)
 

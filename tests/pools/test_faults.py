@@ -163,10 +163,12 @@ def test_failing_initializer(ctx, tmp_path):
     pool.join()
 
 
-def test_failing_initializer_fails_all_that_is_pending():
-    with breakeven.get_context("fork").Pool(3, tasks.failing_initializer) as pool:
+def test_failing_initializer_fails_all_that_is_pending(tmp_path):
+    gate = tmp_path / "gate"
+    with breakeven.get_context("fork").Pool(3, tasks.failing_at_gate, (str(gate),)) as pool:
         results = [pool.apply_async(tasks.square, (1,)), pool.map_async(tasks.square, range(1000), chunksize=1)]
         iterator = pool.imap(tasks.square, range(1000))
+        gate.touch()  # later calls would raise themselves
         for result in results:
             with pytest.raises(KeyError):
                 result.get(timeout=60)
