@@ -8,6 +8,7 @@
 //! | [`machine`] | what a machine charges: starting a worker, moving a byte, sending a message, waking a sleeper |
 //! | [`workload`] | what a workload asks for: running estimates of seconds and bytes an item |
 //! | [`model`] | the time that both predict, for the serial loop, threads and processes |
+//! | [`stdlib`] | the time of a program on the standard library's pools and queues |
 //! | [`chunk`] | how many items to send at once: [`ChunkPolicy`] and [`static_chunks`] |
 //! | [`sim`] | chunk schedules in simulated time |
 //!
@@ -39,9 +40,11 @@ pub mod chunk;
 pub mod machine;
 pub mod model;
 pub mod sim;
+pub mod stdlib;
 pub mod workload;
 
 pub use chunk::{ChunkConfig, ChunkPolicy, StaticChunks, static_chunks};
 pub use machine::MachineCharges;
 pub use model::Strategy;
+pub use stdlib::StdlibRun;
 pub use workload::{Running, Workload};

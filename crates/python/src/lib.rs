@@ -3,6 +3,7 @@
 //! Every wait passes `enter.rs`; every object that travels passes `codec/`. Nothing here starts a thread, and nothing
 //! takes a lock that a forked child could find taken: state is atomics, shared memory, or Python objects made at import.
 
+mod analyze;
 mod arena;
 mod blob;
 mod channel;
@@ -29,6 +30,8 @@ mod _native {
     use pyo3::prelude::*;
     use pyo3::types::PyDict;
 
+    #[pymodule_export]
+    use super::analyze::analyze;
     #[pymodule_export]
     use super::arena::{arena_statistics, configure, count, counters, reap, trim};
     #[pymodule_export]

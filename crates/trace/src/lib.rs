@@ -11,16 +11,39 @@
 //! | [`export`] | reports and recordings in the forms that others read |
 //! | [`file`] | a recording as bytes |
 //! | [`report`] | what a recording says: the contract with everything that shows one |
+//! | [`build`] | recordings made by hand, for tests |
+//!
+//! [`analyze`] goes from a recording to its report, in these steps:
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `timeline` | what each thread does at each moment, from its spans and the kernel's samples; who speaks for a process |
+//! | `pairing` | who is at the other end of each wait |
+//! | `attribute` | one cause for each moment; what the run's end depended on |
+//! | `facts` | the run in a few numbers: pools, units, shape, the seconds that each cause holds up the end |
+//! | `causes` | a file for each cause: what it costs, how that is shown, what to do |
+//! | `diagnose` | the verdict |
+//! | `predict` | what changes would gain |
 #![forbid(unsafe_code)]
 
+mod analyze;
+mod attribute;
+pub mod build;
 pub mod cause;
+mod causes;
+mod diagnose;
 pub mod export;
+mod facts;
 pub mod file;
+mod pairing;
+mod predict;
 pub mod record;
 pub mod recording;
 pub mod report;
 mod share;
+mod timeline;
 
+pub use analyze::analyze;
 pub use cause::{Cause, UnknownCause};
 pub use file::FileError;
 pub use record::{Flags, Record, RecordKind};

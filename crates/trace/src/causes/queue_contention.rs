@@ -1,0 +1,109 @@
+//! `queue_contention`: locks that many want, queues' bookkeeping and feeder threads, while there is work.
+
+use std::collections::BTreeSet;
+
+use super::{Words, count, located_at, named, seconds, times};
+use crate::cause::Cause;
+use crate::facts::Facts;
+use crate::record::RecordKind;
+
+pub(super) fn gain(facts: &Facts<'_>) -> f64 {
+    facts.path[Cause::QueueContention as usize]
+}
+
+pub(super) fn words(facts: &Facts<'_>) -> Words {
+    let places = facts.places(&[Cause::QueueContention], times);
+    let (mut waits, mut waited, mut waiters) = (0u64, 0.0, BTreeSet::new());
+    let mut class = String::new();
+    for (process, record) in facts.all(RecordKind::LockWait) {
+        waits += 1;
+        waited += record.duration() as f64 * 1e-9;
+        waiters.insert((process, record.thread));
+        if class.is_empty() {
+            facts.text(process, record.name).clone_into(&mut class);
+        }
+    }
+    let free = facts.all(RecordKind::LockFree).fold(0u64, |sum, (_, record)| sum.saturating_add(record.value));
+    let (puts, gets) = (facts.all(RecordKind::Put).count() as u64, facts.all(RecordKind::Get).count() as u64);
+    let mut evidence = Vec::new();
+    if waits > 0 {
+        evidence.push(format!(
+            "{} waited {} for locks, {} in all; {}.",
+            count(waiters.len() as u64, "thread", "threads"),
+            count(waits, "time", "times"),
+            seconds(waited),
+            if free > 0 { format!("{} were free", count(free, "more", "more")) } else { "none was free".to_owned() }
+        ));
+    }
+    if puts + gets > 0 {
+        evidence.push(format!(
+            "{} and {} of messages this small cost {} of the run.",
+            count(puts, "put", "puts"),
+            count(gets, "get", "gets"),
+            seconds(gain(facts))
+        ));
+    }
+    let place = located_at(&places);
+    if puts + gets > waits / 2 {
+        Words {
+            headline: format!(
+                "{} passed through queues one by one; their locks, pipes and feeder threads cost {} of the run{place}.",
+                count(puts.max(gets), "message", "messages"),
+                seconds(gain(facts))
+            ),
+            evidence,
+            places,
+            advice: "Put more into one message: lists of items instead of items.".to_owned(),
+            sketch: Some(
+                "- for item in items:\n-     queue.put(item)\n+ for first in range(0, len(items), 1000):\n+     queue.put(items[first:first + 1000])"
+                    .to_owned(),
+            ),
+        }
+    } else {
+        Words {
+            headline: format!(
+                "{} fight over {}, {} times; {} of the run goes into that{place}.",
+                count(waiters.len() as u64, "thread", "threads"),
+                named(&class, "a lock"),
+                waits,
+                seconds(gain(facts))
+            ),
+            evidence,
+            places,
+            advice: "Let each worker count for itself, and take the lock once at the end; hold it for as short as can be."
+                .to_owned(),
+            sketch: Some(
+                "- for item in items:\n-     with value.get_lock():\n-         value.value += work(item)\n+ mine = sum(work(item) for item in items)\n+ with value.get_lock():\n+     value.value += mine"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::build::Build;
+    use crate::{Cause, RecordKind as K, analyze};
+
+    #[test]
+    fn four_processes_fight_over_a_lock() {
+        let mut run = Build::new(4, 4.1);
+        for number in 0..4u32 {
+            let child = run.child(0, "fork", 0.0, 4.0);
+            run.span(child, K::Run, 0.0, 4.0).name("throw").cpu(0.4);
+            for turn in 0..40 {
+                // Each holds it for a quarter of the time, in turns.
+                let at = 0.1 * f64::from(turn) + 0.025 * f64::from(number);
+                run.span(child, K::LockHold, at, at + 0.025).object(9);
+                if turn > 0 {
+                    run.span(child, K::LockWait, at - 0.07, at).object(9).name("Lock").site("hits.py:20").asleep();
+                }
+            }
+        }
+        let pid = run.pid(1);
+        run.span(0, K::Join, 0.0, 4.05).object(pid).asleep();
+        let report = analyze(&run.finish());
+        assert_eq!(report.primary.cause, Cause::QueueContention);
+        assert!(report.findings[0].headline.contains("Lock"), "{}", report.findings[0].headline);
+    }
+}
