@@ -222,9 +222,9 @@ impl<'a> Facts<'a> {
             // With all cores busy, the end depends on whatever runs; else on the path.
             let full =
                 ((busy / width / self.cores - 0.8) / 0.15).clamp(0.0, 1.0) * f64::from(u8::from(self.cores > 1.0));
-            for cause in 0..CAUSES {
-                let mixed = if busy > 0.0 { on_path * ran[cause] / busy } else { 0.0 };
-                self.path[cause] += full * mixed + (1.0 - full) * part.path[cause];
+            for ((sum, ran), path) in self.path.iter_mut().zip(ran).zip(part.path) {
+                let mixed = if busy > 0.0 { on_path * ran / busy } else { 0.0 };
+                *sum += full * mixed + (1.0 - full) * path;
             }
             let slack = 1.0 - full;
             self.boot += slack * part.boot;
