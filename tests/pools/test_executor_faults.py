@@ -24,7 +24,10 @@ from tests.support import faults, kill, methods
 
 pytestmark = pytest.mark.matrix
 
-LIMIT = 0.5  # seconds that a call may run which is to hang
+
+def limit(fault, hanging=0.5):
+    """Seconds that a call may run: short only if it is to hang, for others may be held up by what the machine does."""
+    return hanging if fault in faults.HANGS else 60
 
 
 def collect_inside(fault):
@@ -82,7 +85,7 @@ def test_in_a_worker(place, fault, workers):
     make, _ = IN_WORKER[place]
     with ProcessPoolExecutor(workers, breakeven.get_context("fork")) as executor:
         before = [executor.submit(tasks.square, i) for i in range(10)]
-        struck = executor.with_options(timeout=LIMIT).submit(*make(fault))
+        struck = executor.with_options(timeout=limit(fault)).submit(*make(fault))
         after = [executor.submit(tasks.square, i) for i in range(10)]
         check(struck, expected(place, fault), fault)
         assert [future.result(60) for future in before + after] == [i * i for i in range(10)] * 2
@@ -95,7 +98,7 @@ def test_in_a_worker(place, fault, workers):
 def test_in_a_worker_of_other_start_methods(place, fault, method):
     make, _ = IN_WORKER[place]
     with ProcessPoolExecutor(1, breakeven.get_context(method)) as executor:
-        struck = executor.with_options(timeout=LIMIT).submit(*make(fault))
+        struck = executor.with_options(timeout=limit(fault)).submit(*make(fault))
         check(struck, expected(place, fault), fault)
         check_works(executor, 1)
 
@@ -115,7 +118,7 @@ def test_in_map(place, fault):
         quiet = None if plain is str else plain(None)
         columns = [[quiet] * 2 + [struck] + [quiet] * 2]
     with ProcessPoolExecutor(2, breakeven.get_context("fork")) as executor:
-        results = executor.with_options(timeout=LIMIT).map(function, *columns)
+        results = executor.with_options(timeout=limit(fault)).map(function, *columns)
         next(results), next(results)
         wanted = expected(place, fault)
         if isinstance(wanted, type):
@@ -136,7 +139,7 @@ def test_collecting_after_the_task(cycle, fault):
     When that is, is the collector's business if it lies in a cycle: it may be in the middle of either call.
     """
     with ProcessPoolExecutor(1, breakeven.get_context("fork")) as executor:
-        limited = executor.with_options(timeout=LIMIT)
+        limited = executor.with_options(timeout=limit(fault, 2))
         for argument in (faults.AtCollection(fault, cycle), None):
             future = limited.submit(faults.take, argument)
             error = future.exception(60)
