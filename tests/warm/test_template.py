@@ -1,6 +1,7 @@
 """The template: hidden from the program, found again, given up when it would not be what a new interpreter is."""
 
 import os
+import random
 import select
 import signal
 import textwrap
@@ -152,6 +153,39 @@ def test_spares_know_what_workers_write_to(ctx):
     assert 100_000 < wait_learned(template()) < 16 << 20
     with ctx.Pool(2) as pool:
         assert pool.map(things.give, range(3)) == [0, 1, 2]
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whoever_takes_part_in_the_lesson_is_killed(ctx, seed):
+    chance = random.Random(seed)
+    _warm.stop()
+    for _ in range(4):  # after which the lesson does not wait for a quiet moment
+        assert run(ctx) == 0
+    server = template()
+    deadline = time.monotonic() + 60
+    while server.learned is None and time.monotonic() < deadline:
+        time.sleep(chance.uniform(0, 0.01))
+        for pid in children(server.pid):
+            try:
+                pidfd = os.pidfd_open(pid)
+            except ProcessLookupError:
+                continue
+            try:
+                if pid in children(server.pid):  # and the number is not another's by now
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                    assert select.select([pidfd], [], [], 60)[0]
+            except ProcessLookupError:
+                pass
+            finally:
+                os.close(pidfd)
+        server.hear(0)
+    assert server.learned is not None and template() is server
+    assert run(ctx) == 0
 
 
 def test_a_child_holds_no_descriptors_of_the_template(ctx):
