@@ -18,7 +18,7 @@ def asked():
     total = 0
     with Pool(processes=2) as pool:
         for seed in range(12):
-            result = pool.apply_async(simulate, (seed, 1_000_000))
+            result = pool.apply_async(simulate, (seed, 1_000_000))  # <- here
             total += result.get()  # <- here
     return total
 

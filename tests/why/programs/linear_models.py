@@ -5,6 +5,7 @@ import sys
 from multiprocessing import Pool
 
 import numpy as np
+from numpy.random import default_rng
 
 SHRINK = int(sys.argv[2]) if len(sys.argv) > 2 else 1
 SYSTEMS = 64 // SHRINK
@@ -12,7 +13,7 @@ SIZE = 300
 
 
 def solve(seed):
-    rng = np.random.default_rng(seed)
+    rng = default_rng(seed)
     matrix = rng.random((SIZE, SIZE)) + SIZE * np.eye(SIZE)
     return float(np.linalg.solve(matrix @ matrix.T, rng.random(SIZE)).sum())
 

@@ -29,7 +29,7 @@ def candidates_and_ranks(region):
 def asked():
     ranks = 0
     with ProcessPoolExecutor(2) as executor:
-        for found in executor.map(candidates, range(REGIONS)):
+        for found in executor.map(candidates, range(REGIONS)):  # <- here
             ranks += sum(rank(found))  # <- here
     return ranks
 

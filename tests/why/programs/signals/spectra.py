@@ -14,7 +14,7 @@ LENGTH = 4_096
 def spectrum(number):
     signal = np.random.default_rng(number).random(LENGTH)
     peak = 0.0
-    for _ in range(3_000 // SHRINK):
+    for _ in range(4_000 // SHRINK):
         power = np.abs(np.fft.rfft(signal))
         peak = max(peak, float(power[1:].max()))
         signal = np.roll(signal, 7)
