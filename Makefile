@@ -19,7 +19,7 @@ venv: ## the virtual environment with the tools, without the native module
 build: ## the native module, optimised, in the virtual environment
 	@$(RUN)/build.sh $(VENV) test,interop,lint,bench
 
-demo: build ## real multiprocessing programs: serially, under the stdlib, under breakeven
+demo: build ## real multiprocessing programs: serially, under the stdlib, under breakeven; then why they are slow
 	@$(PY) scripts/demo.py
 
 test: test-rust loom test-python test-other-pythons test-upstream ## everything: Rust, models, Python on each interpreter found

@@ -1,4 +1,4 @@
-"""make demo: every program of examples/ serially, under the standard library, and under `breakeven run`.
+"""make demo: every program of examples/ serially, under the standard library, and under `breakeven run`; then why.
 
 The programs are the same files in all three columns. The demo checks that all runs of a program give the same result
 and that none leaves a process behind, prints a table, and writes out/demo.json, out/demo.svg and, where rsvg-convert
@@ -8,6 +8,9 @@ The times of the table and the chart are those that each program measures itself
 stopped included: the times that people who make a program parallel look at. What `breakeven run` adds before the
 program starts is not in them; it is in the column "whole process", which compares the wall time of the whole command,
 interpreter and imports included.
+
+At the end each program runs once more under `breakeven why`, which says why it is slow on the standard library: the
+summaries are printed, and the pages are written into out/why/.
 
 The runs are interleaved (each round runs all three variants of all programs, in turning order), and the table shows
 medians over the rounds.
@@ -34,6 +37,7 @@ from demo_support.progress import Progress
 from demo_support.results import Row
 from demo_support.runner import RunFailed, run_program
 from demo_support.table import format_seconds, render_table, summarise
+from demo_support.why import explain, one_a_program
 
 from bench import machine
 
@@ -60,6 +64,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for one run (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "out", help="directory for the files (default: out/)")
+    parser.add_argument("--no-why", action="store_true", help="without `breakeven why` at the end")
     parser.add_argument("--json", action="store_true", help="print the results as JSON instead of the table")
     args = parser.parse_args()
     if unknown := set(args.variants) - set(VARIANTS):
@@ -181,6 +186,26 @@ def write_files(rows: Sequence[Row], report: dict[str, object], out: Path) -> li
     return written
 
 
+def run_why(cases: Sequence[Case], args: argparse.Namespace, interruption: Interruption) -> list[str]:
+    """Print why each program is slow on the standard library; returns what went wrong."""
+    faults, pages = [], []
+    for case in one_a_program(cases):
+        print(f"\n{'=' * 100}\n== breakeven why {' '.join(case.command('stdlib')[1:])}\n", flush=True)
+        try:
+            # The first one measures what the machine charges, too.
+            summary, page = explain(case, args.out / "why", args.timeout + 60, interruption.check)
+        except RunFailed as error:
+            faults.append(f"{case.name}, under why: {error}")
+            print(f"FAILED: {error}")
+            continue
+        print(summary.strip())
+        pages.append(page)
+        print(f"report: {page}")
+    if pages:
+        print("\nPages with timelines: " + ", ".join(str(page) for page in pages))
+    return faults
+
+
 def main() -> int:
     args = parse_arguments()
     if args.list:
@@ -218,9 +243,11 @@ def main() -> int:
         if "breakeven" in args.variants and "stdlib" in args.variants:
             print(summarise(rows))
         print("wrote " + ", ".join(str(path) for path in written))
+        if "breakeven" in args.variants and not args.no_why:
+            faults += run_why(args.cases, args, interruption)
     for fault in faults:
         print(f"FAILED: {fault}", file=sys.stderr)
-    if not faults and len(args.variants) > 1:
+    if not any(row.faults() for row in rows) and len(args.variants) > 1:
         print("All results are equal.", file=sys.stderr)
     return 1 if faults else 0
 

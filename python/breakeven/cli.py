@@ -1,4 +1,6 @@
-"""The command line: `breakeven run script.py`, also `python -m breakeven run script.py`.
+"""The command line: `breakeven why script.py`, `breakeven run script.py`; also `python -m breakeven ...`.
+
+The commands around `why` are in `_why/cli.py`; this file has `run`.
 
 `run` executes a program in this process and as the real `__main__`, with breakeven installed, so that the program
 cannot tell it from plain Python: argv, sys.path, tracebacks, exit code and signals are the interpreter's own. As far as
@@ -23,9 +25,14 @@ USAGE = """\
 usage: breakeven run [--receipt] SCRIPT [ARGUMENT ...]
        breakeven run [--receipt] -m MODULE [ARGUMENT ...]
        breakeven run [--receipt] -c CODE [ARGUMENT ...]
+       breakeven why [OPTION ...] SCRIPT [ARGUMENT ...]
+       breakeven report FILE
        breakeven machine
        breakeven --version | --help
 
+why         run an unmodified Python program, say where its time went and what to change
+            (breakeven why --help tells the options)
+report      show once more what `why` has saved
 machine     what this machine charges for processes, messages, bytes
 run         run an unmodified Python program with breakeven under the names of
             multiprocessing and concurrent.futures, in it and in all its children
@@ -36,7 +43,7 @@ Options for the interpreter go to Python: python -X dev -m breakeven run SCRIPT
 """
 
 # Commands that are planned, so that a typing error is told from one that is not there yet.
-NOT_THERE_YET = ("why", "bench", "top", "simulate")
+NOT_THERE_YET = ("bench", "top", "simulate")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,6 +63,10 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if command == "run":
         return run(arguments)
+    if command in ("why", "report"):
+        from ._why import cli as why_cli
+
+        return getattr(why_cli, command)(arguments)
     if command == "machine":
         from ._why import machine
 

@@ -16,6 +16,7 @@ from demo_support import chart, table
 from demo_support.cases import CASES, ROOT, VARIANTS, Case, select
 from demo_support.results import Row
 from demo_support.runner import RunFailed, Sample, parse_result, run_program, session_members
+from demo_support.why import explain, one_a_program
 
 from tests.support import kill
 
@@ -248,6 +249,29 @@ def test_interrupting_the_wait_kills_the_program(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_program([sys.executable, "-c", code], ROOT, 30.0, interrupt)
     assert not kill.is_running(int(pid_file.read_text()))
+
+
+# --- why
+
+
+def test_each_program_is_explained_once() -> None:
+    chosen = one_a_program(CASES)
+    assert [case.script for case in chosen] == list(dict.fromkeys(case.script for case in CASES))
+
+
+def test_a_program_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    case = Case("sum/small", "", "sum_squares.py", ("--n", "10000"))
+    summary, page = explain(case, tmp_path / "why", 100.0, lambda: None)
+    assert "breakeven why  examples/sum_squares.py --n 10000 --mode parallel" in summary
+    assert page == tmp_path / "why" / "sum-small.html"
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_a_program_that_fails_is_not_explained(tmp_path: Path) -> None:
+    case = Case("sum/wrong", "", "sum_squares.py", ("--no-such-option",))
+    with pytest.raises(RunFailed, match="no-such-option"):
+        explain(case, tmp_path / "why", 100.0, lambda: None)
 
 
 # --- the script

@@ -188,6 +188,12 @@ def test_it_fits_the_screen(rows):
     assert "Pickling `mesh`" in text
 
 
+def test_the_pages_path_is_not_wrapped():
+    file = io.StringIO()
+    terminal.print_report(reports.serialize(), file, html="/a/long/path" * 20, width=60)
+    assert "report: " + "/a/long/path" * 20 + "\n" in file.getvalue()
+
+
 def test_hostile_names_on_a_terminal():
     text = re.sub(r"\x1b\[[\d;]*m", "", on_terminal("hostile"))  # our own colours
     assert "\x1b" not in text and "\x07" not in text and "\x9b" not in text
@@ -196,7 +202,7 @@ def test_hostile_names_on_a_terminal():
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (0, "0 ns"),
+        (0, "0 s"),
         (3e-9, "3.00 ns"),
         (4.2e-4, "420 us"),
         (0.0999999, "100 ms"),

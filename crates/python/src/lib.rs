@@ -1,4 +1,4 @@
-//! The native module `breakeven._native`: PyO3 classes over `shm`, `wire` and `plan`.
+//! The native module `breakeven._native`: PyO3 classes over `shm`, `wire`, `plan` and `trace`.
 //!
 //! Every wait passes `enter.rs`; every object that travels passes `codec/`. Nothing here starts a thread, and nothing
 //! takes a lock that a forked child could find taken: state is atomics, shared memory, or Python objects made at import.
@@ -22,6 +22,7 @@ mod settings;
 mod statics;
 mod sync;
 mod trace;
+mod why;
 
 use pyo3::prelude::*;
 
@@ -65,6 +66,9 @@ mod _native {
         trace_files, trace_finish, trace_identity, trace_inode, trace_intern, trace_now, trace_number, trace_open,
         trace_point, trace_site, trace_span, trace_start, trace_stop, trace_thread,
     };
+
+    #[pymodule_export]
+    use super::why::{perfetto, read_report, render_html};
 
     /// How this module was built.
     #[pyfunction]

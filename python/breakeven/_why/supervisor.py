@@ -25,6 +25,7 @@ from .. import _cores, _native
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 __all__ = ["Program", "supervise"]
@@ -50,10 +51,15 @@ class Program:
         return [*([self.kind] if self.kind else []), self.what, *self.arguments]
 
 
-def supervise(program: Program, charges: dict[str, float] | None = None, transport: str = "plain") -> tuple[bytes, int]:
+def supervise(
+    program: Program,
+    charges: dict[str, float] | Callable[[], dict[str, float] | None] | None = None,
+    transport: str = "plain",
+) -> tuple[bytes, int]:
     """Run a program and record it. Returns the recording and the program's exit code, negative for a signal.
 
-    `charges`: what this machine charges, to be kept in the recording. Raises OSError if the program cannot be started,
+    `charges`: what this machine charges, to be kept in the recording; or a function that finds it out, which is called
+    after the program has ended. Raises OSError if the program cannot be started,
     and ValueError for a command that is none.
     """
     program = resolve(program)
@@ -89,6 +95,8 @@ def supervise(program: Program, charges: dict[str, float] | None = None, transpo
         "started": started,
         "transport": transport,
     }
+    if callable(charges):
+        charges = charges()
     return collector.finish(about, _cores.usable_cores(), charges, end), code
 
 

@@ -73,24 +73,46 @@ def _console(file: TextIO, width: int | None = None) -> Console:
     return Console(file=file, width=width, markup=False, emoji=False, highlight=False, soft_wrap=False)
 
 
-def print_report(report: dict[str, Any], file: TextIO, *, html: str | None = None, width: int | None = None) -> None:
-    """Print the summary of `report`; `html` is where the page with the rest is."""
+def print_report(
+    report: dict[str, Any],
+    file: TextIO,
+    *,
+    html: str | None = None,
+    width: int | None = None,
+    into: TextIO | None = None,
+) -> None:
+    """Print the summary of `report` for `file`; `html` is where the page with the rest is.
+
+    With `into` the text, made for what `file` is (a terminal, or not), is written there.
+    """
     console = _console(file, width)
     style = _Style(console)
     for number, length in enumerate(_LENGTHS):
         parts = list(_report(report, style, console.width, length, html))
-        if not console.is_terminal or number == len(_LENGTHS) - 1 or _height(console, parts) < console.height:
+        if (
+            not console.is_terminal
+            or number == len(_LENGTHS) - 1
+            or _height(console, parts) + bool(html) < console.height
+        ):
             break
     if console.is_terminal:
-        for part in parts:
-            console.print(part)
+        with console.capture() as capture:
+            _print(console, parts, html)
+        (into or file).write(capture.get())
         return
     page = _console(io.StringIO(), console.width)
-    for part in parts:
-        page.print(part)
+    _print(page, parts, html)
     lines = page.file.getvalue().split("\n")  # type: ignore[attr-defined]
-    file.write("\n".join(line.rstrip() for line in lines))
-    file.flush()
+    (into or file).write("\n".join(line.rstrip() for line in lines))
+    (into or file).flush()
+
+
+def _print(console: Console, parts: Iterable[RenderableType], html: str | None) -> None:
+    for part in parts:
+        console.print(part)
+    if html:
+        # Not wrapped: people copy it.
+        console.print(_text(f"report: {words.clean(html)}", "bold"), soft_wrap=True)
 
 
 def as_text(report: dict[str, Any], width: int = 100) -> str:
@@ -132,8 +154,6 @@ def _report(
     if len(remarks) > 5:
         yield _text(f"note: {len(remarks) - 5} more in the JSON and HTML forms", "yellow")
     yield _recorder(report)
-    if html:
-        yield _text(f"report: {words.clean(html)}", "bold", no_wrap=True)
 
 
 def _text(text: str, style: str = "", **keywords: Any) -> Text:
@@ -181,7 +201,8 @@ def _head(report: dict[str, Any], style: _Style) -> Iterable[RenderableType]:
     primary = report["primary"]
     cause = primary["cause"]
     yield ""
-    yield _indented(f"{cause}  ", words.clean(primary["headline"]), f"bold {_COLOURS.get(cause, '')}", "bold")
+    headline = words.shortened(primary["headline"], program["directory"])
+    yield _indented(f"{cause}  ", words.clean(headline), f"bold {_COLOURS.get(cause, '')}", "bold")
     if primary["without_it"] is not None and cause != "none":
         gain = report["elapsed"] - primary["without_it"]
         text = f"Without it the run would take about {words.seconds(primary['without_it'])}"
@@ -256,9 +277,9 @@ def _finding(
         line.append(f", costs about {words.seconds(finding['costs_seconds'])}", "bold")
     yield line
     if finding["headline"] != report["primary"]["headline"]:
-        yield _indented("   ", words.clean(finding["headline"]))
+        yield _indented("   ", words.clean(words.shortened(finding["headline"], directory)))
     for sentence in finding["evidence"][:evidence]:
-        yield _indented(f"   {style.bullet} ", words.clean(sentence))
+        yield _indented(f"   {style.bullet} ", words.clean(words.shortened(sentence, directory)))
     for place in finding["places"][:places]:
         where = f"{words.short_path(place['file'], directory)}:{place['line']}"
         where += f" in {place['function']}" if place["function"] else ""
@@ -266,7 +287,7 @@ def _finding(
         if place["source"] is not None:
             yield _unwrapped(_text("       " + words.clean(place["source"].strip().replace("\t", " "))))
     if finding["advice"]:
-        yield _indented("   ", words.clean(finding["advice"]))
+        yield _indented("   ", words.clean(words.shortened(finding["advice"], directory)))
     if finding["sketch"] and evidence:
         yield _sketch(finding["sketch"])
 

@@ -9,7 +9,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["CAUSES", "FIXES", "clean", "ending", "plural", "program_name", "seconds", "short_path", "size", "speedup"]
+__all__ = [
+    "CAUSES",
+    "FIXES",
+    "clean",
+    "ending",
+    "plural",
+    "program_name",
+    "seconds",
+    "short_path",
+    "shortened",
+    "size",
+    "speedup",
+]
 
 # What a second of each cause (crates/trace/src/cause.rs) went into.
 CAUSES = {
@@ -60,6 +72,8 @@ def clean(text: str) -> str:
 
 def seconds(value: float) -> str:
     """Seconds in the unit that fits, three digits: `420 us`, `12.3 ms`, `4.56 s`, `12.3 min`."""
+    if value == 0:
+        return "0 s"
     for limit, factor, unit in ((1e-6, 1e9, "ns"), (1e-3, 1e6, "us"), (1.0, 1e3, "ms"), (600.0, 1.0, "s")):
         if abs(value) < limit:
             return f"{digits(value * factor)} {unit}"
@@ -110,6 +124,11 @@ def program_name(program: dict[str, Any], limit: int = 60) -> str:
     """What was run, in one line."""
     name = " ".join(program["argv"]) or "a block of code"
     return name if len(name) <= limit else name[: limit - 3] + "..."
+
+
+def shortened(sentence: str, directory: str) -> str:
+    """A sentence with the paths of files below `directory` as one would type them there."""
+    return sentence.replace(directory.rstrip("/") + "/", "") if directory.strip("/") else sentence
 
 
 def short_path(path: str, directory: str) -> str:

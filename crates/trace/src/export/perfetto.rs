@@ -7,6 +7,7 @@
 //! | `M` | names and order of processes and threads | processes, [`RecordKind::Thread`] |
 //! | `X` | a slice; slices of a thread are apart, or one lies in the other | spans |
 //! | `i` | an instant | points |
+//! | `b`, `e` | a slice of its own track | [`RecordKind::LockHold`], which begins in one function and ends in another |
 //! | `s`, `t`, `f` | a flow from slice to slice | submit, task, result of the same number |
 //! | `C` | counters | memory of each process, running tasks of the whole |
 //!
@@ -24,7 +25,7 @@ const AGAIN: u64 = 1 << 23;
 
 /// The trace as JSON.
 pub fn write(recording: &Recording) -> String {
-    let mut trace = Trace { start: recording.start, events: Vec::new() };
+    let mut trace = Trace { start: recording.start, holds: 0, events: Vec::new() };
     let numbers = numbers(recording);
     for (order, (process, &pid)) in recording.processes.iter().zip(&numbers).enumerate() {
         trace.process(process, pid, order);
@@ -69,6 +70,8 @@ fn is_point(record: &Record) -> bool {
 
 struct Trace {
     start: u64,
+    /// Locks held so far.
+    holds: u64,
     events: Vec<Value>,
 }
 
@@ -112,6 +115,9 @@ impl Trace {
         for (record, end) in nested(&process.records) {
             self.span(process, pid, record, end);
         }
+        for record in process.records.iter().filter(|record| record.kind == RecordKind::LockHold) {
+            self.held(process, pid, record);
+        }
         for record in process.records.iter().filter(|record| is_point(record)) {
             let name = record.kind.name();
             let more = [("ts", self.time(record.begin)), ("s", json!("t")), ("args", arguments(process, record))];
@@ -134,6 +140,22 @@ impl Trace {
             ("args", arguments(process, record)),
         ];
         self.event(pid, tid(process, pid, record.thread), "X", &name, &more);
+    }
+
+    /// A lock that is held: it need not nest with what its thread does meanwhile.
+    fn held(&mut self, process: &Process, pid: u64, record: &Record) {
+        let what = process.strings.get(record.name as usize).map_or("", String::as_str);
+        let name = format!("holds {}", if what.is_empty() { "lock" } else { what });
+        let tid = tid(process, pid, record.thread);
+        self.holds += 1;
+        let id = json!(format!("hold {}", self.holds));
+        for (phase, at) in [("b", record.begin), ("e", record.end)] {
+            let mut more = vec![("ts", self.time(at)), ("cat", json!("lock")), ("id", id.clone())];
+            if phase == "b" {
+                more.push(("args", arguments(process, record)));
+            }
+            self.event(pid, tid, phase, &name, &more);
+        }
     }
 
     /// Arrows from who submits to who runs, and to who waits for it.
@@ -281,7 +303,8 @@ fn arguments(process: &Process, record: &Record) -> Value {
 /// The spans, outer ones first, each with an end that is not after that of the span it begins in: so says the contract of
 /// records, and of what was torn when a process was killed it is made so.
 fn nested(records: &[Record]) -> Vec<(&Record, u64)> {
-    let mut spans: Vec<&Record> = records.iter().filter(|record| !is_point(record)).collect();
+    let nests = |record: &&Record| !is_point(record) && record.kind != RecordKind::LockHold;
+    let mut spans: Vec<&Record> = records.iter().filter(nests).collect();
     spans.sort_by_key(|record| (record.thread, record.begin, std::cmp::Reverse(record.end)));
     let mut open: Vec<(u32, u64)> = Vec::new();
     let mut out = Vec::with_capacity(spans.len());
@@ -343,6 +366,7 @@ mod tests {
     fn check(recording: &Recording) {
         let mut tracks: BTreeMap<(u64, u64), Vec<(f64, f64)>> = BTreeMap::new();
         let mut flows: BTreeMap<u64, Vec<(String, f64)>> = BTreeMap::new();
+        let mut held: BTreeMap<String, f64> = BTreeMap::new();
         for event in events(recording) {
             let phase = event["ph"].as_str().unwrap().to_owned();
             let (pid, tid) = (event["pid"].as_u64().unwrap(), event["tid"].as_u64().unwrap());
@@ -360,11 +384,14 @@ mod tests {
                     tracks.entry((pid, tid)).or_default().push((at, at + length));
                 }
                 "i" => assert_eq!(event["s"], "t"),
+                "b" => assert_eq!(held.insert(event["id"].to_string(), at), None, "{event}"),
+                "e" => assert!(held.remove(&event["id"].to_string()).is_some_and(|begun| begun <= at), "{event}"),
                 "C" => assert!(event["args"].as_object().unwrap().values().all(Value::is_number), "{event}"),
                 "s" | "t" | "f" => flows.entry(event["id"].as_u64().unwrap()).or_default().push((phase, at)),
                 other => panic!("{other} is not written"),
             }
         }
+        assert!(held.is_empty(), "each `b` has its `e`");
         for slices in tracks.values_mut() {
             slices.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.total_cmp(&a.1)));
             let mut open: Vec<f64> = Vec::new();
@@ -399,6 +426,19 @@ mod tests {
                 "name": "work", "site": "script.py:3", "value": 4, "object": "9", "link": 1, "cpu_us": 1.5
             })
         );
+        check(&recording);
+    }
+
+    #[test]
+    fn a_lock_may_be_held_across_other_spans() {
+        let mut held = record(RecordKind::LockHold, 2_000, 5_000);
+        held.name = 1;
+        let spans = vec![record(RecordKind::Put, 1_000, 3_000), held, record(RecordKind::Get, 4_000, 9_000)];
+        let recording = Recording { processes: vec![process(10, spans)], ..Recording::default() };
+        let events = events(&recording);
+        let lengths: Vec<Value> = of(&events, "X").iter().map(|event| event["dur"].clone()).collect();
+        assert_eq!(lengths, [2.0, 5.0], "neither is cut");
+        assert_eq!((&of(&events, "b")[0]["name"], &of(&events, "e")[0]["ts"]), (&json!("holds work"), &json!(5.0)));
         check(&recording);
     }
 

@@ -41,7 +41,11 @@ pub fn render(report: &Report, recording: Option<&Recording>) -> String {
     let mut report_value = serde_json::to_value(report).expect("a report is plain data");
     clean(&mut report_value);
     let directory = report_value["program"]["directory"].as_str().unwrap_or_default().to_owned();
+    let prefix = format!("{}/", directory.trim_end_matches('/'));
     environment.add_filter("short", move |path: &str| words::short(path, &directory).to_owned());
+    // A sentence with the paths of files below the program's folder as one would type them there.
+    environment
+        .add_filter("local", move |text: &str| if prefix == "/" { text.into() } else { text.replace(&prefix, "") });
     let charges: Vec<(&str, &str, Option<f64>)> = words::CHARGES
         .iter()
         .map(|&(name, what)| (name, what, report_value["charges"][name].as_f64()))
@@ -337,6 +341,12 @@ pub(crate) mod tests {
             assert!(page.contains(text), "{text}");
         }
         assert!(!page.contains("/home/ann/script.py"), "paths below the program's folder are short");
+        let mut report = sample();
+        report.primary.headline = "Round trips (/home/ann/sub/script.py:7).".into();
+        let page = render(&report, None);
+        assert!(
+            page.contains("Round trips (sub&#x2f;script.py:7).") || page.contains("Round trips (sub/script.py:7).")
+        );
     }
 
     #[test]

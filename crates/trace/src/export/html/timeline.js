@@ -12,7 +12,7 @@
   const context = canvas.getContext("2d");
 
   const rows = data.processes;
-  const labels = 150; // width of the column of names
+  const labels = 175; // width of the column of names
   const axis = 24; // height of the row of times
   const tall = rows.length > 400 ? 10 : rows.length > 60 ? 16 : 22;
   const end = Math.max(data.elapsed, 1);
@@ -123,10 +123,14 @@
       }
       context.save();
       context.beginPath();
-      context.rect(0, y, labels - 8, tall);
+      const pid = String(row.pid);
+      const room = labels - 10 - context.measureText(pid).width;
+      context.fillStyle = dim;
+      context.fillText(pid, room, y + tall / 2);
+      context.rect(0, y, room - 6, tall);
       context.clip();
       context.fillStyle = ink;
-      context.fillText(row.name + "  " + row.pid, 8, y + tall / 2);
+      context.fillText(row.name, 8, y + tall / 2);
       context.restore();
     }
 
@@ -149,8 +153,6 @@
       context.fillStyle = dim;
       context.fillText(seconds(time), x + 3, axis / 2);
     }
-    box.dataset.from = view.from;
-    box.dataset.to = view.to;
   }
 
   function show(from, to) {
@@ -158,6 +160,8 @@
     const middle = (from + to) / 2;
     view.from = Math.max(0, Math.min(end - length, middle - length / 2));
     view.to = view.from + length;
+    box.dataset.from = view.from;
+    box.dataset.to = view.to;
     redraw();
   }
 
@@ -238,7 +242,7 @@
     else return;
     event.preventDefault();
   });
-  window.addEventListener("resize", redraw);
+  new ResizeObserver(redraw).observe(box);
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 
   // The legend has the causes that occur; a click hides one and shows it again.
@@ -261,5 +265,5 @@
     legend.append(label);
   }
   if (data.shortened) legend.append("(the longest tasks only)");
-  draw();
+  show(0, end);
 })();
