@@ -307,34 +307,49 @@ def _fixes(report: dict[str, Any], limit: int, style: _Style, width: int) -> Ren
     shown = fixes[:limit]
     shown += [fix for fix in fixes[limit:] if fix["kind"] == "serial" or fix["measured_seconds"] is not None]
     measured = any(fix["measured_seconds"] is not None for fix in shown)
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True, overflow="crop")
-    names = ["predicted", *(["between"] if width >= 72 else []), "faster", *(["measured"] if measured else [])]
-    for name in names:
-        table.add_column(justify="right", no_wrap=True, min_width=15 if name == "between" else 9)
-    table.add_column(no_wrap=True, overflow="crop", min_width=10)
-    table.add_row(*(_text(name, "dim") for name in ("a change", *names, "where")))
-    for fix in shown:
-        helps = fix["predicted_speedup"] > 1.05
-        cells: list[RenderableType] = [
-            _text(_change(fix), "bold" if helps else ""),
-            _text(words.seconds(fix["predicted_seconds"]), "green" if helps else ""),
-            *([_text(f"{words.seconds(fix['low'])} - {words.seconds(fix['high'])}", "dim")] if width >= 72 else []),
-            words.speedup(fix["predicted_speedup"]),
+    directory = report["program"]["directory"]
+    columns: dict[str, list[str]] = {"a change": [_change(fix) for fix in shown]}
+    columns["predicted"] = [words.seconds(fix["predicted_seconds"]) for fix in shown]
+    if width >= 80:
+        columns["between"] = [f"{words.seconds(fix['low'])} - {words.seconds(fix['high'])}" for fix in shown]
+    columns["faster"] = [words.speedup(fix["predicted_speedup"]) for fix in shown]
+    if measured:
+        columns["measured"] = [
+            "" if fix["measured_seconds"] is None else words.seconds(fix["measured_seconds"]) for fix in shown
         ]
-        if measured:
-            cells.append("" if fix["measured_seconds"] is None else words.seconds(fix["measured_seconds"]))
-        where = fix["where"] or ""
-        file, colon, line = where.rpartition(":")
-        where = words.short_path(file, report["program"]["directory"]) + colon + line
-        cells.append(_text(_shortened(words.clean(where), width - 76), "cyan"))
-        table.add_row(*cells)
+    # Numbers are whole in any case. Names of changes, then places, are cut where there is no room.
+    widths = {name: max(len(name), *map(len, texts)) for name, texts in columns.items()}
+    left = width - sum(widths.values()) - 2 * len(widths)
+    places = [words.clean(_place(fix["where"], directory)) for fix in shown]
+    wanted = min(32, max(map(len, places)))
+    if left < wanted:
+        shorter = min(wanted - left, max(0, widths["a change"] - 20))
+        widths["a change"] -= shorter
+        left += shorter
+    columns["where"] = [_shortened(place, left) for place in places]
+    widths["where"] = max(1, left)
+
+    table = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
+    for name, size in widths.items():
+        to_the_left = name in ("a change", "where")
+        table.add_column(justify="left" if to_the_left else "right", no_wrap=True, overflow="crop", width=size)
+    table.add_row(*(_text(name, "dim") for name in columns))
+    for fix, *cells in zip(shown, *columns.values(), strict=True):
+        helps = fix["predicted_speedup"] > 1.05
+        styles = {"a change": "bold" if helps else "", "predicted": "green" if helps else "", "where": "cyan"}
+        table.add_row(*(_text(text, styles.get(name, "")) for name, text in zip(columns, cells, strict=True)))
     return table
+
+
+def _place(where: str | None, directory: str) -> str:
+    """`file:line` as one would type it in `directory`."""
+    file, colon, line = (where or "").rpartition(":")
+    return words.short_path(file, directory) + colon + line
 
 
 def _shortened(text: str, width: int) -> str:
     """The end of it says more: the file's name and the line."""
-    width = max(width, 14)
+    width = max(width, 4)
     return text if len(text) <= width else "..." + text[len(text) - width + 3 :]
 
 
