@@ -66,6 +66,14 @@ def row(program: Program, runs: dict[str, list[running.Run]]) -> list[str]:
     ]
 
 
+def kept(page: str) -> dict[str, list[str]]:
+    """The rows of a page by program."""
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| `")
+    ]
+    return {name.strip("`"): [name.strip("`"), cause.strip("`"), *rest] for name, cause, *rest in rows}
+
+
 HEADER = ["program", "cause", "as asked, s", "fixed, s", "gain", "serial, s", "gain", "CPU, s", "the fix"]
 
 
@@ -80,8 +88,9 @@ def page(rows: list[list[str]], options: argparse.Namespace) -> str:
         f"`python -m tests.why.measure --rounds {options.rounds} --publish`, {date.today().isoformat()}, "
         f"{os.cpu_count()} cores ({cpu_name()}), Linux {platform.release()}, CPython {platform.python_version()}; "
         f"medians of {options.rounds} runs of each, in turns"
-        + (f", at nice {options.nice}, on a busy machine." if options.nice else "."),
-        "CPU is that of the program as asked, all processes together.",
+        + (f", at nice {options.nice} on a busy machine." if options.nice else ".")
+        + (f" Measured again alone: {', '.join(options.names)}." if options.names else ""),
+        "CPU is that of the program as asked and the children that it waited for.",
         "",
         "| " + " | ".join(HEADER) + " |",
         "|" + "|".join("--:" if " s" in name or name == "gain" else "---" for name in HEADER) + "|",
@@ -103,12 +112,12 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="just these programs, or those of these causes")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each variant (default 3)")
     parser.add_argument("--nice", type=int, default=0, help="priority of the programs; below 0 needs to be root")
-    parser.add_argument("--publish", action="store_true", help=f"write {PAGE.name}")
+    parser.add_argument("--publish", action="store_true", help=f"write {PAGE.name}; with NAME, anew in it just those")
     options = parser.parse_args(words)
     chosen = [p for p in CORPUS if not options.names or {p.name, p.primary} & set(options.names)]
     unknown = set(options.names) - BY_NAME.keys() - {p.primary for p in CORPUS}
-    if unknown or (options.publish and options.names):
-        parser.error(f"no such program: {', '.join(unknown)}" if unknown else "--publish is for the whole corpus")
+    if unknown:
+        parser.error(f"no such program or cause: {', '.join(unknown)}")
 
     rows, wrong = [], []
     print(f"{'program':26} {'cause':17} asked  fixed  gain serial  gain   CPU")
@@ -130,7 +139,9 @@ def main(words: list[str] | None = None) -> int:
         if problem:
             wrong.append(f"{program.name}: {problem}")
     if options.publish:
-        PAGE.write_text(page(rows, options))
+        old = kept(PAGE.read_text()) if options.names else {}
+        new = {**old, **{row[0]: row for row in rows}}
+        PAGE.write_text(page([new[program.name] for program in CORPUS if program.name in new], options))
         print(f"wrote {PAGE}")
     print(*wrong, sep="\n")
     return 1 if wrong else 0

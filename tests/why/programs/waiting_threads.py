@@ -22,7 +22,7 @@ def asked():
 
 
 def processes():
-    with ProcessPoolExecutor(8) as executor:
+    with ProcessPoolExecutor(40) as executor:
         return sum(executor.map(request, range(REQUESTS)))
 
 
