@@ -214,7 +214,7 @@ def test_results_beyond_the_memory_limit():
         from breakeven import _native
         from breakeven.pool import MaybeEncodingError
         import breakeven._pool_worker as worker
-        worker.MEMORY_PATIENCE = 1.0
+        worker.MEMORY_PATIENCE = 5.0
         _native.configure(memory_limit=64 << 20)
         def make(n):
             return bytearray(n)
