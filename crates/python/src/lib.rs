@@ -61,10 +61,10 @@ mod _native {
     use super::sync::{Event, Mutex, Semaphore, Waiters};
     #[pymodule_export]
     use super::trace::{
-        Hook, ImportHook, LockMethod, ServedConnection, TaskCall, TaskSource, TraceCollector, TracedLock,
-        recording_to_json, trace_active, trace_after_fork, trace_close, trace_context, trace_counts, trace_distance,
-        trace_files, trace_finish, trace_identity, trace_inode, trace_intern, trace_now, trace_number, trace_open,
-        trace_point, trace_site, trace_span, trace_start, trace_stop, trace_thread,
+        Hook, ImportHook, LockMethod, ProducedItems, ServedConnection, TaskCall, TaskSource, TraceCollector,
+        TracedLock, recording_to_json, trace_active, trace_after_fork, trace_close, trace_context, trace_counts,
+        trace_distance, trace_files, trace_finish, trace_identity, trace_inode, trace_intern, trace_now, trace_number,
+        trace_open, trace_point, trace_site, trace_span, trace_start, trace_stop, trace_thread,
     };
 
     #[pymodule_export]

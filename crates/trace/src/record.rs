@@ -17,7 +17,7 @@
 //! ```
 //!
 //! Spans of one thread nest: two of them are apart, or one lies in the other (the hooks are functions that call
-//! functions). What a thread does is what its innermost span says; outside of all spans it runs the program's own code.
+//! functions); [`RecordKind::LockHold`] is the exception, as a lock can be released by another function. What a thread does is what its innermost span says; outside of all spans it runs the program's own code.
 //! A process that is killed inside spans leaves no records of these; what it was in says its table of open spans, which
 //! becomes ordinary records, with [`Flags::CUT`], when the recording is collected.
 //!
@@ -179,7 +179,8 @@ kinds! {
     Thread = 7, "thread";
     /// A point, the last record of a process that ends the ordinary way. value: exit code.
     Exit = 8, "exit";
-    /// `Process.join`. object: the child's pid.
+    /// `Process.join`, `Thread.join`, or (a point) when a child's end was found out. object: the child's pid, or the
+    /// thread; value: the exit code as an i64, 2^62 if there is none (yet).
     Join = 9, "join";
     /// In the parent: waiting for the ends of pools and executors (`Pool.join`, `Pool.__exit__`, `Executor.shutdown`).
     /// object: the pool.
@@ -189,7 +190,8 @@ kinds! {
     /// The making of a pool or executor, including the start of its workers. object: the pool; value: workers; name: class.
     Pool = 20, "pool";
     /// A task is handed over (`apply_async`, `map`, `submit` ...), until the call returns; for calls that also wait, until
-    /// they begin to. object: pool; link: first task's number; value: tasks; name: the function.
+    /// they begin to. object: pool; link: first task's number, those of its chunks follow; value: tasks, or chunks of tasks
+    /// (0: an iterator that does not say how many there will be); name: the function.
     Submit = 21, "submit";
     /// A task (or chunk of tasks) runs in a worker, process or thread. object: pool; link: the number that its `Submit`
     /// gave; value: items in it; name: the function. cpu is always measured.
@@ -199,6 +201,9 @@ kinds! {
     /// A point, for the first few submissions of a place: an argument or captured value. name: `variable: type`; value:
     /// its bytes, without what it refers to, but for arrays with their data; link: position.
     Argument = 24, "argument";
+    /// The program's own iterable makes the next item, within a `Submit` or in a pool's handler thread: the program's own
+    /// code, if it takes longer than 20 us. object: pool; name: the iterable's type.
+    Produce = 25, "produce";
 
     // --- bytes
     /// An object becomes bytes. value: bytes; name: the object's type; object, link: queue or pool and message, if known.
@@ -209,9 +214,11 @@ kinds! {
     Send = 32, "send";
     /// Bytes are read; the span begins when the reader begins to wait. As `Send`.
     Recv = 33, "recv";
-    /// A thread waits for a pipe without reading (`poll`, `connection.wait`). object: the pipe, if it is one.
+    /// A thread waits for a pipe without reading (`poll`, `connection.wait`), if longer than 20 us. object: the pipe, if it
+    /// is one.
     Poll = 34, "poll";
-    /// A point: a pipe was made. object, link: the numbers of its ends (equal for a one-way pipe).
+    /// A point: a pipe was made. object, link: the numbers of its ends (equal for a one-way pipe). Records carry the number
+    /// of the end that the process has: what is sent by one end of a socket pair is received by the other.
     Pipe = 35, "pipe";
 
     // --- queues

@@ -10,17 +10,24 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """`python -c '...' MEMORY_FILE KIND WHAT [ARGUMENT ...]`: run the program as its own `__main__`, recorded."""
-    _, path, kind, what, *arguments = sys.argv
+    """`python -c ... MEMORY_FILE TRANSPORT KIND WHAT [ARGUMENT ...]`: run the program as its own `__main__`, recorded.
+
+    TRANSPORT: "plain", or "breakeven" for a program that runs on breakeven's pools and queues, as by `breakeven run`.
+    """
+    _, path, transport, kind, what, *arguments = sys.argv
     from .. import cli
     from . import hooks
 
     try:
-        hooks.start(path, 0, "main", "MainProcess")
+        hooks.start(path, 0, "main", "MainProcess", imports=False)  # what is imported until it begins is not its own
     except OSError as error:
         _give_up(error)
     hooks.open_boot()
-    cli.execute(kind, what, arguments, hooks.close_boot)
+    if transport == "breakeven":
+        import breakeven
+
+        breakeven.install()
+    cli.execute(kind, what, arguments, hooks.begin_program)
 
 
 def _give_up(error: OSError) -> NoReturn:

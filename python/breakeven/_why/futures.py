@@ -17,7 +17,7 @@ def hook_concurrent_futures__base(module: ModuleType) -> None:
     hook(module.Future, "result", kinds.RESULT, site=True, outermost=True, before=_before_result)
     hook(module.Future, "exception", kinds.RESULT, site=True, outermost=True, before=_before_result)
     hook(module, "_create_and_install_waiters", kinds.SILENT, after=_after_waiter)
-    hook(module.Executor, "__exit__", kinds.CLOSE, site=True, outermost=True, before=_before_close)
+    hook(module.Executor, "__exit__", kinds.CLOSE, site=True, outermost=True, before=before_close)
 
 
 def _before_result(args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:
@@ -36,7 +36,7 @@ def _after_waiter(args: tuple[Any, ...], kwargs: Any, result: Any) -> None:
     event.wait = _native.Hook(event.wait, kinds.RESULT, binds=False, site=True, before=before)
 
 
-def _before_close(args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:
+def before_close(args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:
     return _executor_number(args[0]), 0, 0, type(args[0]).__name__
 
 
@@ -55,11 +55,11 @@ def _note(executor: Any) -> int:
     return number
 
 
-def _before_init(args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:
+def before_init(args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:
     return 0, 0, 0, type(args[0]).__name__
 
 
-def _after_init(args: tuple[Any, ...], kwargs: Any, result: Any) -> tuple[Any, ...]:
+def after_init(args: tuple[Any, ...], kwargs: Any, result: Any) -> tuple[Any, ...]:
     executor = args[0]
     return _note(executor), 0, executor._max_workers, type(executor).__name__
 
@@ -76,24 +76,24 @@ def _after_submit(args: tuple[Any, ...], kwargs: Any, result: Any) -> tuple[Any,
 
 def hook_concurrent_futures_process(module: ModuleType) -> None:
     executor = module.ProcessPoolExecutor
-    hook(executor, "__init__", kinds.POOL, cpu=True, site=True, before=_before_init, after=_after_init)
-    hook(executor, "submit", kinds.SUBMIT, site=True, before=_before_process_submit, after=_after_process_submit)
-    hook(executor, "shutdown", kinds.CLOSE, site=True, outermost=True, before=_before_close)
+    hook(executor, "__init__", kinds.POOL, cpu=True, site=True, before=before_init, after=after_init)
+    hook(executor, "submit", kinds.SUBMIT, site=True, before=before_process_submit, after=after_process_submit)
+    hook(executor, "shutdown", kinds.CLOSE, site=True, outermost=True, before=before_close)
     change(
         module,
         "_process_worker",
-        _native.Hook(module._process_worker, kinds.SILENT, binds=False, before=_before_worker),
+        _native.Hook(module._process_worker, kinds.SILENT, binds=False, before=before_worker),
     )
 
 
-def _before_process_submit(args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...] | None:
+def before_process_submit(args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...] | None:
     if len(args) < 2:
         return None  # raises
     executor = args[0]
     return _executor_number(executor), executor._queue_count + 1, 1, arguments.name_of(args[1])
 
 
-def _after_process_submit(args: tuple[Any, ...], kwargs: Any, result: Any) -> tuple[Any, ...]:
+def after_process_submit(args: tuple[Any, ...], kwargs: Any, result: Any) -> tuple[Any, ...]:
     executor, function, *given = args
     number = _executor_number(executor)
     link = executor._queue_count
@@ -108,7 +108,7 @@ def _after_process_submit(args: tuple[Any, ...], kwargs: Any, result: Any) -> tu
     return number, link, 1, arguments.name_of(function)
 
 
-def _before_worker(args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:
+def before_worker(args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:
     call_queue, result_queue, *rest = args
     number = number_of(call_queue)
     _native.trace_context(number)
@@ -122,9 +122,9 @@ def _before_worker(args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:
 
 def hook_concurrent_futures_thread(module: ModuleType) -> None:
     executor = module.ThreadPoolExecutor
-    hook(executor, "__init__", kinds.POOL, cpu=True, site=True, before=_before_init, after=_after_init)
+    hook(executor, "__init__", kinds.POOL, cpu=True, site=True, before=before_init, after=after_init)
     hook(executor, "submit", kinds.SUBMIT, site=True, before=_before_thread_submit, after=_after_submit)
-    hook(executor, "shutdown", kinds.CLOSE, site=True, outermost=True, before=_before_close)
+    hook(executor, "shutdown", kinds.CLOSE, site=True, outermost=True, before=before_close)
     hook(module._WorkItem, "__init__", kinds.SILENT, after=_after_work_item)
 
 

@@ -34,6 +34,8 @@ _changes: list[tuple[Any, str, Any]] = []
 SEAMS = {
     "multiprocessing.process": "processes",
     "multiprocessing.spawn": "processes",
+    "multiprocessing.popen_fork": "processes",
+    "multiprocessing.popen_forkserver": "processes",
     "multiprocessing.reduction": "messages",
     "multiprocessing.connection": "messages",
     "multiprocessing.queues": "queues",
@@ -44,6 +46,19 @@ SEAMS = {
     "concurrent.futures.process": "futures",
     "concurrent.futures.thread": "futures",
     "threading": "threads",
+    "joblib.parallel": "loky",
+    **{
+        f"{package}.{module}": "loky"
+        for package in ("loky", "joblib.externals.loky")
+        for module in (
+            "process_executor",
+            "backend.spawn",
+            "backend.reduction",
+            "backend.queues",
+            "backend.synchronize",
+            "backend.popen_loky_posix",
+        )
+    },
 }
 
 _seams: dict[str, Callable[[ModuleType], None]] = {}
@@ -81,11 +96,15 @@ def hook(owner: Any, attribute: str, kind: int, mode: str = "plain", **options: 
     change(owner, attribute, _native.Hook(function, kind, mode, binds=binds, **options))
 
 
-def start(path: str, parent: int = 0, method: str = "main", name: str = "") -> None:
-    """Record this process into the memory file at `path`. Raises OSError if it cannot be had."""
-    global _path, _began
+def start(path: str, parent: int = 0, method: str = "main", name: str = "", *, imports: bool = True) -> None:
+    """Record this process into the memory file at `path`. Raises OSError if it cannot be had.
+
+    `imports`: also the imports; else from `watch_imports()` on.
+    """
+    global _path, _began, _finished
     if _path is not None:
         return
+    _finished = 0
     begin = _native.trace_now()
     _native.trace_start(path, parent, method, name)
     _path, _began = path, begin
@@ -93,16 +112,24 @@ def start(path: str, parent: int = 0, method: str = "main", name: str = "") -> N
     _native.trace_point(kinds.BORN, parent, name=name)
     for module, file in SEAMS.items():
         _seams[module] = _Seam(module, file)
-    bootstrap = sys.modules["importlib._bootstrap"] if "importlib._bootstrap" in sys.modules else None
-    for owner in {
-        id(module): module for module in (bootstrap, sys.modules.get("_frozen_importlib")) if module
-    }.values():
-        change(owner, "_find_and_load", _native.ImportHook(owner._find_and_load, _seams, 200_000))
     change(os, "_exit", _native.Hook(os._exit, kinds.SILENT, before=_before_exit))
-    for module in SEAMS:
-        if module in sys.modules:
-            _seams[module](sys.modules[module])
+    _hook_imported()
+    if imports:
+        watch_imports()
     _register_once()
+
+
+def watch_imports() -> None:
+    """From now on imports are recorded, and modules get their hooks when they are imported."""
+    bootstrap: Any = sys.modules["_frozen_importlib"]  # `importlib._bootstrap` is another name of it
+    change(bootstrap, "_find_and_load", _native.ImportHook(bootstrap._find_and_load, _seams, 200_000))
+    _hook_imported()
+
+
+def _hook_imported() -> None:
+    for module in SEAMS:
+        if module in sys.modules and module in _seams:
+            _seams[module](sys.modules[module])
 
 
 def stop() -> None:
@@ -131,7 +158,8 @@ class _Seam:
     def __call__(self, module: ModuleType) -> None:
         _seams.pop(self.module, None)
         file = importlib.import_module(f"{__package__}.{self.file}")
-        getattr(file, "hook_" + self.module.replace(".", "_").strip("_"))(module)
+        name = self.module.removeprefix("joblib.externals.").replace(".", "_")
+        getattr(file, "hook_" + name)(module)
 
 
 def _own_folders() -> list[str]:
@@ -170,6 +198,7 @@ def _after_fork() -> None:
     _booting = False
     _began = _native.trace_now()
     if _native.trace_after_fork("fork"):
+        _native.trace_identity("fork")  # one that multiprocessing made says its name in a moment
         _native.trace_point(kinds.BORN, os.getppid())
     else:
         stop()
@@ -186,6 +215,12 @@ def open_boot() -> None:
         _native.trace_open(kinds.BOOT)
 
 
+def begin_program() -> None:
+    """The program's first instruction comes next."""
+    watch_imports()
+    close_boot()
+
+
 def close_boot() -> None:
     """The process begins with what it is there for."""
     global _booting
@@ -193,6 +228,7 @@ def close_boot() -> None:
         _booting = False
         _native.trace_close()
         _native.trace_span(kinds.BOOT, _began, _native.trace_now(), cpu=_native.trace_thread()[1])
+        note_libraries()
 
 
 def _before_exit(args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> None:
@@ -214,6 +250,7 @@ def finish(code: int | None) -> None:
         _native.trace_finish(None if code is None else code & 0xFF)
         return
     _finished = os.getpid()
+    note_libraries()
     written, _, free = _native.trace_counts()
     if free:
         _native.trace_point(kinds.LOCK_FREE, value=free)
@@ -225,6 +262,27 @@ def finish(code: int | None) -> None:
         _native.trace_finish()
 
 
+_libraries_told: tuple[int, list[tuple[str, int]]] = (0, [])
+
+
+def note_libraries() -> None:
+    """Note the BLAS and OpenMP libraries of this process and their numbers of threads, unless that is noted already."""
+    global _libraries_told
+    if not any(name in sys.modules for name in ("numpy", "scipy", "torch", "sklearn")):
+        return
+    from .. import _blas
+
+    try:
+        libraries = [(library.kind, library.get()) for library in _blas._libraries()]
+    except Exception:  # they are called as they happen to be there
+        return
+    if _libraries_told == (os.getpid(), libraries):
+        return
+    _libraries_told = os.getpid(), libraries
+    for kind, threads in libraries:
+        _native.trace_point(kinds.BLAS, value=threads, name=kind)
+
+
 _cost_of_a_record = 0.0
 
 
@@ -232,8 +290,24 @@ def _cost() -> float:
     """Nanoseconds that a record costs, measured once in a process tree."""
     global _cost_of_a_record
     if not _cost_of_a_record:
-        _cost_of_a_record = 600.0
+        # A call through a hook that records nothing in the end, but does all the rest.
+        hooked = _native.Hook(_nothing, kinds.DUMP, "bare", binds=False, at_least=2**63)
+        hooked_time = min(_time(hooked) for _ in range(8))
+        plain_time = min(_time(_nothing) for _ in range(8))
+        # What a message says of itself, and the record: about as much again as half of that.
+        _cost_of_a_record = 1.5 * max(hooked_time - plain_time, 1.0)
     return _cost_of_a_record
+
+
+def _nothing() -> None:
+    pass
+
+
+def _time(function: Callable[[], object]) -> float:
+    begin = _native.trace_now()
+    for _ in range(100):
+        function()
+    return (_native.trace_now() - begin) / 100
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -241,9 +315,9 @@ def _cost() -> float:
 
 
 class Enter:
-    """Unpickling this records the process that does so."""
+    """Unpickling this records the process that does so. `method`: how it is started; by default that is seen there."""
 
-    def __init__(self, method: str) -> None:
+    def __init__(self, method: str = "") -> None:
         self.method = method
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -256,15 +330,21 @@ class Enter:
             " import sys\n"
             f" sys.path.append({home!r})\n"
             " from breakeven._why import hooks\n"
-            f"hooks.enter({_path!r}, {os.getpid()}, {self.method!r})\n"
+            f"hooks.enter({_path!r}, {os.getpid()}, {_cost()!r}, {self.method!r})\n"
         )
         return exec, (code, {})
 
 
-def enter(path: str, parent: int, method: str) -> None:
-    """Record this child. Without the recorder, which may have ended, it runs unrecorded."""
+def enter(path: str, parent: int, cost: float, method: str = "") -> None:
+    """Record this child. Without the recorder, which may have ended, it runs unrecorded.
+
+    `parent`: who asked for it. `cost`: what a record costs, in nanoseconds. `method`: how it was started; by default
+    "spawn" or "forkserver", whichever of them it was.
+    """
+    global _cost_of_a_record
+    _cost_of_a_record = cost
     try:
-        start(path, parent, method)
+        start(path, parent, method or ("spawn" if os.getppid() == parent else "forkserver"))
     except OSError:
         return
     open_boot()

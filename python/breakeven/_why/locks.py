@@ -15,24 +15,30 @@ if TYPE_CHECKING:
 
 
 def hook_multiprocessing_synchronize(module: ModuleType) -> None:
+    hook_semaphores(module)
+    # Waits for other participants; the locks that they are made of are not worth records.
+    for waits in (module.Condition, module.Event):
+        hook(waits, "wait", kinds.LOCK_WAIT, site=True, outermost=True, before=_before_wait)
+    barrier = _native.Hook(module.Barrier.wait, kinds.LOCK_WAIT, site=True, outermost=True, before=_before_wait)
+    change(module.Barrier, "wait", barrier)
+
+
+def hook_semaphores(module: ModuleType) -> None:
+    """Hooks for a module that defines `SemLock` as `multiprocessing.synchronize` does."""
     lock = module.SemLock
     hook(lock, "_make_methods", kinds.SILENT, after=_after_make_methods)
     change(lock, "__enter__", _native.LockMethod(lock.__enter__, False))
     change(lock, "__exit__", _native.LockMethod(lock.__exit__, True))
-    hook(module.Condition, "wait", kinds.LOCK_WAIT, site=True, before=_before_wait)
-    hook(module.Event, "wait", kinds.LOCK_WAIT, site=True, before=_before_wait)
-    _exclusive.update((module.RECURSIVE_MUTEX, module.SEMAPHORE))
-    _recursive.append(module.RECURSIVE_MUTEX)
 
 
-_exclusive: set[int] = set()
-_recursive: list[int] = []
+# `kind` of a recursive semaphore, in C.
+_RECURSIVE_MUTEX = 0
 
 
 def _after_make_methods(args: tuple[Any, ...], kwargs: Any, result: Any) -> None:
     lock = args[0]
     semaphore = lock._semlock
-    exclusive = semaphore.kind == _recursive[0] or semaphore.maxvalue == 1
+    exclusive = semaphore.kind == _RECURSIVE_MUTEX or semaphore.maxvalue == 1
     name = _native.trace_intern(type(lock).__name__)
     traced = _native.TracedLock(semaphore, number_of(lock), name, exclusive)
     lock._breakeven_lock = traced

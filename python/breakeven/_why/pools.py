@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from .. import _native
 from . import arguments, kinds
 from .hooks import change, hook
@@ -84,7 +86,15 @@ def _after_apply(args: tuple[Any, ...], kwargs: Any, result: Any) -> tuple[Any, 
 
 
 def _before_map(args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:
-    return number_of(args[0]._inqueue), 0, 0, arguments.name_of(args[1])
+    return _with_items(args, kwargs, arguments.name_of(args[1]))
+
+
+def _with_items(args: tuple[Any, ...], kwargs: Any, name: str | None) -> tuple[Any, ...]:
+    # A generator runs within the submission (map), or in the pool's handler of tasks (imap): the program's own code.
+    number = number_of(args[0]._inqueue)
+    if len(args) > 2 and isinstance(args[2], Iterator):
+        return number, 0, 0, name, (*args[:2], _native.ProducedItems(args[2], number), *args[3:]), kwargs
+    return number, 0, 0, name
 
 
 def _after_map(args: tuple[Any, ...], kwargs: Any, result: Any) -> tuple[Any, ...]:
@@ -96,7 +106,7 @@ def _after_map(args: tuple[Any, ...], kwargs: Any, result: Any) -> tuple[Any, ..
 
 def _before_imap(args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:
     function = args[1] if len(args) > 1 else (kwargs or {}).get("func")
-    return number_of(args[0]._inqueue), 0, 0, arguments.name_of(function)
+    return _with_items(args, kwargs, arguments.name_of(function))
 
 
 def _after_imap(args: tuple[Any, ...], kwargs: Any, result: Any) -> tuple[Any, ...]:

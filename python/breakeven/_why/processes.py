@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from .. import _native
 from . import kinds
 from .hooks import Enter, change, close_boot, finish, hook, is_active, open_boot
@@ -104,22 +102,35 @@ def _after_bootstrap(args: tuple[Any, ...], kwargs: Any, result: Any) -> None:
         finish(result)
 
 
+def hook_multiprocessing_popen_fork(module: ModuleType) -> None:
+    hook(module.Popen, "poll", kinds.SILENT, after=after_poll)
+
+
+def hook_multiprocessing_popen_forkserver(module: ModuleType) -> None:
+    hook(module.Popen, "poll", kinds.SILENT, after=after_poll)
+
+
+def after_poll(args: tuple[Any, ...], kwargs: Any, result: Any) -> None:
+    # A worker that its pool has ended is asked for its exit code, but not joined.
+    popen = args[0]
+    if result is not None and not hasattr(popen, "_breakeven_told"):
+        popen._breakeven_told = True
+        _native.trace_point(kinds.JOIN, popen.pid, value=result & 0xFFFF_FFFF_FFFF_FFFF)
+
+
 def hook_multiprocessing_spawn(module: ModuleType) -> None:
     get_preparation_data = module.get_preparation_data
 
     def with_recording(name: str) -> dict[str, Any]:
         data: dict[str, Any] = get_preparation_data(name)
         if is_active():
-            data["breakeven_why"] = Enter(data.get("start_method") or "spawn")
+            data["breakeven_why"] = Enter()
         return data
 
     change(module, "get_preparation_data", with_recording)
-    hook(module, "prepare", kinds.IMPORT, cpu=True, before=_before_prepare)
+    hook(module, "prepare", kinds.IMPORT, cpu=True, before=before_prepare)
 
 
-def _before_prepare(args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:
-    data = args[0]
-    method = data.get("start_method")
-    if method in ("spawn", "forkserver"):
-        _native.trace_identity(data.get("name"), os.getppid() if method == "spawn" else None, method)
+def before_prepare(args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:
+    _native.trace_identity(args[0].get("name"))
     return 0, 0, 0, "__main__"

@@ -17,12 +17,12 @@ def hook_multiprocessing_queues(module: ModuleType) -> None:
         queue = getattr(module, name)
         hook(queue, "put", kinds.PUT, "put", site=True)
         hook(queue, "get", kinds.GET, "get", site=True)
-        hook(queue, "__init__", kinds.SILENT, after=_after_init)
+        hook(queue, "__init__", kinds.SILENT, after=after_init)
     hook(module.JoinableQueue, "put", kinds.PUT, "put", site=True)
     hook(module.Queue, "_start_thread", kinds.SILENT, before=_before_feeder)
 
 
-def _after_init(args: tuple[Any, ...], kwargs: Any, result: Any) -> None:
+def after_init(args: tuple[Any, ...], kwargs: Any, result: Any) -> None:
     queue = args[0]
     maxsize = getattr(queue, "_maxsize", 0)
     # The standard library's "unbounded" is what a semaphore can count.

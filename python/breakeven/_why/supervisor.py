@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import signal
 import subprocess
 import sys
@@ -39,7 +38,7 @@ _FROM_TERMINAL = ("SIGINT", "SIGQUIT")
 class Program:
     """What to run.
 
-    kind: "" for a file, "-m" for a module, "-c" for code, "--" for a command. what: which. arguments: what it gets.
+    kind: "" for a file, "-m" for a module, "-c" for code. what: which. arguments: what it gets.
     """
 
     kind: str
@@ -58,11 +57,9 @@ def supervise(
 ) -> tuple[bytes, int]:
     """Run a program and record it. Returns the recording and the program's exit code, negative for a signal.
 
-    `charges`: what this machine charges, to be kept in the recording; or a function that finds it out, which is called
-    after the program has ended. Raises OSError if the program cannot be started,
-    and ValueError for a command that is none.
+    `charges`: what this machine charges, to be kept in the recording; or a function that says so, which is called when
+    the program has ended. Raises OSError if the program cannot be started.
     """
-    program = resolve(program)
     collector = _native.TraceCollector()
     command = [
         sys.executable,
@@ -70,6 +67,7 @@ def supervise(
         "-c",
         _enter_code(),
         collector.path,
+        transport,
         program.kind,
         program.what,
         *program.arguments,
@@ -79,7 +77,7 @@ def supervise(
     collector.started(0)
     try:
         with signals:
-            child = subprocess.Popen(command, close_fds=False, restore_signals=False, preexec_fn=None)
+            child = subprocess.Popen(command, close_fds=False)
             signals.pid = child.pid
             collector.started(child.pid)
             end = _look_after(collector, child.pid, signals)
@@ -174,55 +172,6 @@ def _in_foreground() -> bool:
         os.close(terminal)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Commands
-
-
-def resolve(program: Program) -> Program:
-    """A command as the Python program that it is: `pytest -x` is a console script.
-
-    Raises ValueError for a command that is not there, or that is no Python program of this interpreter: its children
-    could not be recorded.
-    """
-    if program.kind != "--":
-        return program
-    name = program.what
-    arguments = list(program.arguments)
-    if os.path.basename(name).startswith("python"):
-        return _of_python(name, arguments)
-    path = shutil.which(name) or (name if os.path.exists(name) else None)
-    if path is None:
-        raise ValueError(f"there is no command {name!r}")
-    with open(path, "rb") as file:
-        first = file.readline(400)
-    if (first.startswith(b"#!") and b"python" in first) or path.endswith(".py"):
-        return Program("", path, arguments)
-    raise ValueError(
-        f"{name!r} is not a Python program ({path}); what it starts cannot be recorded. "
-        "Name the Python program itself: breakeven why script.py, why -m module, why -- pytest ..."
-    )
-
-
-def _of_python(name: str, arguments: list[str]) -> Program:
-    path = shutil.which(name)
-    if path is None or os.path.realpath(path) != os.path.realpath(sys.executable):
-        raise ValueError(
-            f"{name!r} is another interpreter than the one that breakeven runs in ({sys.executable}); "
-            f"run {name} -m breakeven why ... with breakeven installed there"
-        )
-    if arguments and arguments[0][:2] in ("-m", "-c"):
-        first, *rest = arguments
-        if len(first) > 2:
-            return Program(first[:2], first[2:], rest)
-        if rest:
-            return Program(first, rest[0], rest[1:])
-    elif arguments and not arguments[0].startswith("-"):
-        return Program("", arguments[0], arguments[1:])
-    raise ValueError(
-        f"which program {' '.join([name, *arguments])} would run is not to be seen: name the script or module"
-    )
-
-
 def main() -> None:
     """`python -m breakeven._why.supervisor [--save FILE] [--json FILE] SCRIPT|-m MODULE|-c CODE ...`: record only."""
     arguments = sys.argv[1:]
@@ -233,11 +182,13 @@ def main() -> None:
             save = value
         else:
             json_file = value
-    if not arguments:
-        raise SystemExit(main.__doc__)
-    kind = arguments.pop(0) if arguments[0] in ("-m", "-c", "--") else ""
-    what, *rest = arguments
-    recording, code = supervise(Program(kind, what, rest))
+    from .command import BadCommand, parse
+
+    try:
+        command = parse(arguments)
+    except BadCommand as error:
+        raise SystemExit(f"{error}\n{main.__doc__}") from None
+    recording, code = supervise(Program(command.kind, command.what, command.arguments))
     if save:
         with open(save, "wb") as file:
             file.write(recording)

@@ -52,7 +52,9 @@ def _set_context(role: str, thread: Any) -> None:
     arguments: Any = getattr(thread, "_args", ())
     if role == "feeder":
         # (buffer, notempty, send_bytes, ...): a bound method of the queue's writing end
-        _native.trace_context(_number_behind(arguments[2]), True)
+        # An executor's messages have numbers of their own.
+        of_executor = any(type(getattr(one, "__self__", None)).__name__ == "_SafeQueue" for one in arguments[3:])
+        _native.trace_context(_number_behind(arguments[2]), not of_executor)
     elif role == "task_handler":
         _native.trace_context(pools.number_of(getattr(arguments[1], "__self__", None)))
     elif role == "result_handler":

@@ -213,7 +213,7 @@ impl Inner {
     fn round(&mut self, now: u64, everything: bool) {
         self.find_slots();
         if everything || self.rounds.is_multiple_of(SCAN_EVERY) {
-            self.scan(now);
+            self.scan();
         }
         let switches = self.rounds.is_multiple_of(SWITCHES_EVERY);
         let private = self.rounds % PRIVATE_EVERY == PRIVATE_EVERY / 2;
@@ -273,7 +273,15 @@ impl Inner {
     }
 
     /// Looks through `/proc` for processes of the run that say nothing themselves.
-    fn scan(&mut self, _now: u64) {
+    fn scan(&mut self) {
+        // What a new process is called is seen once it has become the program that it is to be.
+        for watched in self.watched.iter_mut().filter(|watched| !watched.done && watched.slot.is_none()) {
+            if let Some(name) = helper_name(watched.process.pid) {
+                watched.process.name = name;
+            } else if let Some((_, name)) = proc::parent_of(watched.process.pid) {
+                watched.process.name = name;
+            }
+        }
         let pids = proc::process_ids();
         self.foreign.retain(|pid| pids.contains(pid));
         let mut unknown: Vec<u32> = pids
@@ -294,11 +302,14 @@ impl Inner {
                     continue;
                 }
                 let index = self.watch(pid, 0);
-                let watched = &mut self.watched[index];
-                if watched.watch.is_none() || watched.started == 0 {
+                let started = self.watched[index].started;
+                // Gone already; or dead, read to the end, and not yet asked for by its parent.
+                let known = |watched: &Watched| watched.process.pid == pid && watched.started == started;
+                if started == 0 || self.watched[..index].iter().any(known) {
                     self.watched.pop();
                     continue;
                 }
+                let watched = &mut self.watched[index];
                 watched.process.parent = if pid == self.root { 0 } else { parent };
                 watched.process.method = if pid == self.root { "main" } else { "other" }.to_owned();
                 watched.process.name = helper_name(pid).unwrap_or(name);
@@ -337,6 +348,12 @@ impl Inner {
                 program.exit_code = root.exit_code;
             } else {
                 root.exit_code = program.exit_code;
+            }
+        }
+        // What a process was in when it ended, it was in until then, which is known by now.
+        for process in &mut processes {
+            for record in process.records.iter_mut().filter(|record| record.flags.has(Flags::CUT)) {
+                record.end = process.end.max(record.begin);
             }
         }
         Recording { program, start: self.start, end, cores, charges, processes }
@@ -403,6 +420,7 @@ impl Watched {
 
     fn ended(&mut self, now: u64, status: Option<i32>) {
         self.done = true;
+        self.watch = None; // its descriptors are needed for others
         if self.process.end == 0 {
             // It was alive when it was last seen, and is not now.
             self.process.end = now;
@@ -592,16 +610,17 @@ fn settle(processes: &mut [Process], root: u32, start: u64, end: u64) {
             }
             continue;
         }
-        // A forkserver's child begins when its server forks it, a moment after the parent's Start began.
+        // A forked child exists when its parent's `Start` returns, whether it has run or not. One with an interpreter of its
+        // own says its first word late: it begins when its parent asks for it.
+        if let Some(first) = process.records.first() {
+            process.start = process.start.min(first.begin);
+        }
         let born = begins
             .iter()
-            .filter(|(pid, begin, _)| *pid == process.pid && *begin <= process.start.max(1).saturating_add(20_000_000))
+            .filter(|(pid, begin, _)| *pid == process.pid && *begin <= process.start)
             .max_by_key(|(_, begin, _)| *begin);
-        if let Some((_, begin, _)) = born
-            && process.method != "fork"
-        {
-            process.start = process.start.clamp(*begin, u64::MAX).min(process.start.max(*begin));
-            process.start = *begin;
+        if let Some((_, begin, returned)) = born {
+            process.start = if process.method == "fork" { process.start.min(*returned) } else { *begin };
         }
         let last = process.records.iter().map(|record| record.end).filter(|at| *at < process.end).max().unwrap_or(0);
         let last = last.max(process.samples.last().map_or(0, |sample| sample.at));

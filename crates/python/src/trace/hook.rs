@@ -13,6 +13,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
 
+use super::call::{call, call1};
 use super::{kind_of, number_of, open_record, site, state, type_name};
 
 /// What a message says of itself.
@@ -29,6 +30,8 @@ thread_local! {
     static PICKLED: Cell<u64> = const { Cell::new(0) };
     /// Messages that a queue's feeder has pickled; None: the thread is no feeder.
     static FED: Cell<Option<u64>> = const { Cell::new(None) };
+    /// How deep the thread is in calls that have a place of their own, so that what they do needs none.
+    static PLACED: Cell<u32> = const { Cell::new(0) };
     /// How deep the thread is in hooks that record their outermost call only.
     static OUTERMOST: Cell<u32> = const { Cell::new(0) };
 }
@@ -36,6 +39,21 @@ thread_local! {
 pub(super) fn set_context(object: u64, feeder: bool) {
     CONTEXT.set(object);
     FED.set(feeder.then_some(0));
+    // A thread of the standard library's has no place in the user's code.
+    PLACED.set(u32::from(object != 0));
+}
+
+/// In a forked child: what the thread that forked was in is its parent's.
+pub(super) fn after_fork() {
+    set_context(0, false);
+    PICKLED.set(0);
+    OUTERMOST.set(0);
+    IMPORTS.set(0);
+}
+
+/// Whether the thread is in a call whose parts are not recorded.
+pub(super) fn is_inside() -> bool {
+    OUTERMOST.get() > 0
 }
 
 pub(super) fn context() -> u64 {
@@ -180,12 +198,12 @@ impl Hook {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let function = self.function.bind(py);
-        let Some(writer) = trace::writer() else { return function.call(args, kwargs) };
+        let Some(writer) = trace::writer() else { return call(function, args, kwargs) };
         let Some(kind) = self.kind else { return self.only_told(py, function, writer, args, kwargs) };
         if self.outermost {
             let depth = OUTERMOST.get();
             if depth > 0 {
-                return function.call(args, kwargs);
+                return call(function, args, kwargs);
             }
             OUTERMOST.set(1);
         }
@@ -209,18 +227,18 @@ impl Hook {
     ) -> PyResult<Bound<'py, PyAny>> {
         let mut replaced = None;
         if let Some(before) = &self.before
-            && let Some(said) = quiet(py, writer, before.bind(py).call1((args, kwargs)))?
+            && let Some(said) = quiet(py, writer, call1(before.bind(py), told(args, kwargs)))?
             && !said.is_none()
         {
             let told = read_facts(writer, &said, &mut Facts::default(), &mut replaced);
             quiet(py, writer, told)?;
         }
         let outcome = match &replaced {
-            Some((args, kwargs)) => function.call(args, kwargs.as_ref()),
-            None => function.call(args, kwargs),
+            Some((args, kwargs)) => call(function, args, kwargs.as_ref()),
+            None => call(function, args, kwargs),
         };
         if let (Ok(result), Some(after)) = (&outcome, &self.after) {
-            quiet(py, writer, after.bind(py).call1((args, kwargs, result)))?;
+            quiet(py, writer, call1(after.bind(py), told_after(args, kwargs, result)))?;
         }
         outcome
     }
@@ -239,10 +257,10 @@ impl Hook {
         match self.mode {
             Mode::Plain => {
                 if let Some(before) = &self.before {
-                    let said = before.bind(py).call1((args, kwargs));
-                    let Some(said) = quiet(py, writer, said)? else { return function.call(args, kwargs) };
+                    let said = call1(before.bind(py), told(args, kwargs));
+                    let Some(said) = quiet(py, writer, said)? else { return call(function, args, kwargs) };
                     if said.is_none() {
-                        return function.call(args, kwargs);
+                        return call(function, args, kwargs);
                     }
                     let told = read_facts(writer, &said, &mut facts, &mut replaced);
                     quiet(py, writer, told)?;
@@ -255,18 +273,27 @@ impl Hook {
                 }
             }
         }
-        let site = match self.site {
+        let placed = PLACED.get();
+        // Bytes that the program itself sends or receives, not by way of a queue or a pool.
+        let bytes = matches!(self.mode, Mode::Send | Mode::Recv | Mode::Dump | Mode::Load) && placed == 0;
+        let site = match self.site || bytes {
             true => quiet(py, writer, site(py, writer))?.unwrap_or(0),
             false => 0,
         };
+        if self.site {
+            PLACED.set(placed + 1);
+        }
         let cpu = self.cpu.then(trace::proc::thread_cpu_ns);
         let begin = trace::monotonic_ns();
         writer.open(&open_record(writer, kind, begin, facts.object, facts.link, site, facts.name).to_words());
         let outcome = match &replaced {
-            Some((args, kwargs)) => function.call(args, kwargs.as_ref()),
-            None => function.call(args, kwargs),
+            Some((args, kwargs)) => call(function, args, kwargs.as_ref()),
+            None => call(function, args, kwargs),
         };
         let end = trace::monotonic_ns();
+        if self.site {
+            PLACED.set(placed);
+        }
         let cpu = cpu.map_or(Record::NOT_MEASURED, |before| trace::proc::thread_cpu_ns().saturating_sub(before));
         // The process may have forked inside the call, or the recording ended.
         let Some(writer) = trace::writer() else { return outcome };
@@ -275,7 +302,7 @@ impl Hook {
             Ok(result) => {
                 let told = match self.mode {
                     Mode::Plain => match &self.after {
-                        Some(after) => after.bind(py).call1((args, kwargs, result)).and_then(|said| {
+                        Some(after) => call1(after.bind(py), told_after(args, kwargs, result)).and_then(|said| {
                             if said.is_none() { Ok(()) } else { read_facts(writer, &said, &mut facts, &mut None) }
                         }),
                         None => Ok(()),
@@ -309,6 +336,22 @@ impl Hook {
         writer.close();
         outcome
     }
+}
+
+/// What `before` is called with.
+fn told<'py>(args: &Bound<'py, PyTuple>, kwargs: Option<&Bound<'py, PyDict>>) -> [Bound<'py, PyAny>; 2] {
+    let none = || args.py().None().into_bound(args.py());
+    [args.clone().into_any(), kwargs.map_or_else(none, |kwargs| kwargs.clone().into_any())]
+}
+
+/// What `after` is called with.
+fn told_after<'py>(
+    args: &Bound<'py, PyTuple>,
+    kwargs: Option<&Bound<'py, PyDict>>,
+    result: &Bound<'py, PyAny>,
+) -> [Bound<'py, PyAny>; 3] {
+    let [args, kwargs] = told(args, kwargs);
+    [args, kwargs, result.clone()]
 }
 
 /// Which flag an exception means.
@@ -568,7 +611,7 @@ impl ImportHook {
         import_: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let function = self.function.bind(py);
-        let Some(writer) = trace::writer() else { return function.call1((name, import_)) };
+        let Some(writer) = trace::writer() else { return call1(function, [name.clone(), import_.clone()]) };
         let depth = IMPORTS.get();
         let begin = trace::monotonic_ns();
         let cpu = if depth == 0 {
@@ -578,11 +621,17 @@ impl ImportHook {
             0
         };
         IMPORTS.set(depth + 1);
-        let outcome = function.call1((name, import_));
-        IMPORTS.set(depth);
-        if let (Ok(module), Ok(Some(seam))) = (&outcome, self.seams.bind(py).get_item(name)) {
-            quiet(py, writer, seam.call1((module,)))?;
+        let outcome = call1(function, [name.clone(), import_.clone()]);
+        let seam = match &outcome {
+            Ok(_) => self.seams.bind(py).get_item(name)?,
+            Err(_) => None,
+        };
+        if let (Ok(module), Some(seam)) = (&outcome, seam) {
+            let told = call1(&seam, [module.clone()]);
+            IMPORTS.set(depth);
+            quiet(py, writer, told)?;
         }
+        IMPORTS.set(depth);
         let Some(writer) = trace::writer() else { return outcome };
         if depth == 0 {
             let end = trace::monotonic_ns();

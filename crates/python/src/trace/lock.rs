@@ -11,6 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+use super::call::call;
 use super::open_record;
 
 /// Holding a lock for less is not worth a record.
@@ -55,8 +56,22 @@ impl TracedLock {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let acquire = self.acquire.bind(py);
-        let Some(writer) = trace::writer() else { return acquire.call(args, kwargs) };
-        if args.is_empty() && kwargs.is_none_or(|kwargs| kwargs.is_empty()) || args.len() == 1 {
+        let Some(writer) = trace::writer() else { return call(acquire, args, kwargs) };
+        if super::hook::is_inside() {
+            // Part of a longer wait, which is recorded as such.
+            let outcome = call(acquire, args, kwargs);
+            if let Ok(taken) = &outcome
+                && taken.is_truthy()?
+            {
+                self.note(false);
+            }
+            return outcome;
+        }
+        let waits = match args.len() {
+            0 => kwargs.is_none_or(|kwargs| kwargs.is_empty()),
+            _ => true,
+        };
+        if waits {
             // What raises for a wrong argument raises below.
             let taken = acquire.call1((false,))?;
             if taken.is_truthy()? {
@@ -68,7 +83,7 @@ impl TracedLock {
         let begin = trace::monotonic_ns();
         let mut record = open_record(writer, RecordKind::LockWait, begin, self.object, 0, 0, self.name);
         writer.open(&record.to_words());
-        let outcome = acquire.call(args, kwargs);
+        let outcome = call(acquire, args, kwargs);
         let Some(writer) = trace::writer() else { return outcome };
         record.end = trace::monotonic_ns();
         match &outcome {
@@ -106,7 +121,7 @@ impl TracedLock {
                 writer.push(&record.to_words());
             }
         }
-        self.release.bind(py).call(args, kwargs)
+        call(self.release.bind(py), args, kwargs)
     }
 
     fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -165,6 +180,6 @@ impl LockMethod {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.original.bind(py).call(args, kwargs)
+        call(self.original.bind(py), args, kwargs)
     }
 }

@@ -4,6 +4,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `mod.rs` | this process's writer; points; places in the user's code |
+//! | `call.rs` | calling Python functions |
 //! | `hook.rs` | callables that stand in the place of the standard library's functions and record each call |
 //! | `task.rs` | tasks as workers get them |
 //! | `lock.rs` | locks |
@@ -12,6 +13,7 @@
 //!
 //! Nothing here shows in a traceback: the program's is as without us.
 
+mod call;
 mod collector;
 mod hook;
 mod lock;
@@ -26,12 +28,13 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use std::ffi::CString;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) use collector::{TraceCollector, recording_to_json};
 pub(crate) use hook::{Hook, ImportHook};
 pub(crate) use lock::{LockMethod, TracedLock};
 pub(crate) use serve::ServedConnection;
-pub(crate) use task::{TaskCall, TaskSource};
+pub(crate) use task::{ProducedItems, TaskCall, TaskSource};
 
 /// Python objects of the hooks, made when the module is imported: see `statics.rs`.
 pub(crate) struct State {
@@ -49,6 +52,9 @@ pub(crate) struct State {
     generic_getattr: Py<PyAny>,
     time_outs: Py<PyTuple>,
 }
+
+/// Whether this process, or the one that it was forked from, was started as an interpreter for a child.
+static HAS_OWN_INTERPRETER: AtomicBool = AtomicBool::new(false);
 
 static STATE: PyOnceLock<State> = PyOnceLock::new();
 
@@ -92,6 +98,7 @@ pub(crate) fn trace_start(py: Python<'_>, path: &str, parent: u32, method: &str,
     let path = CString::new(path).map_err(|_| PyValueError::new_err("a path holds no null byte"))?;
     if trace::writer().is_none() {
         forget_numbers(py);
+        HAS_OWN_INTERPRETER.store(method != "main", Ordering::Relaxed);
     }
     trace::start(&path, Identity { parent, method, name }).map_err(PyOSError::new_err)
 }
@@ -106,6 +113,7 @@ fn forget_numbers(py: Python<'_>) {
 /// In a forked child: a place of its own in the recording. Returns whether it is recorded.
 #[pyfunction]
 pub(crate) fn trace_after_fork(py: Python<'_>, method: &str) -> bool {
+    hook::after_fork();
     let recorded = trace::after_fork_in_child(method).unwrap_or(false);
     if !recorded {
         forget_numbers(py);
@@ -199,6 +207,19 @@ fn distance(py: Python<'_>, file: &Bound<'_, PyAny>) -> PyResult<u8> {
     Ok(distance)
 }
 
+/// The same for a frame: code that the standard library makes of strings (managers' proxies) is not the program's.
+fn distance_of(py: Python<'_>, frame: &Bound<'_, PyAny>, file: &Bound<'_, PyAny>) -> PyResult<u8> {
+    if !file.eq(intern!(py, "<string>"))? {
+        return distance(py, file);
+    }
+    if HAS_OWN_INTERPRETER.load(Ordering::Relaxed) {
+        return Ok(2); // the line that multiprocessing starts it with
+    }
+    let globals = frame.getattr(intern!(py, "f_globals"))?;
+    let name = globals.cast::<PyDict>()?.get_item(intern!(py, "__name__"))?;
+    Ok(if name.is_some_and(|name| name.eq(intern!(py, "__main__")).unwrap_or(false)) { 0 } else { 2 })
+}
+
 /// The number of the place in the user's code that the calling thread is at; 0: there is none.
 pub(super) fn site(py: Python<'_>, writer: &Writer) -> PyResult<u32> {
     let state = state(py);
@@ -209,7 +230,7 @@ pub(super) fn site(py: Python<'_>, writer: &Writer) -> PyResult<u32> {
     for _ in 0..64 {
         let code = frame.getattr(intern!(py, "f_code"))?;
         let file = code.getattr(intern!(py, "co_filename"))?;
-        match distance(py, &file)? {
+        match distance_of(py, &frame, &file)? {
             0 => return place(py, writer, &frame, &code, file),
             // What is below was the parent's, when it forked.
             2 if code.getattr(intern!(py, "co_name"))?.eq(intern!(py, "_bootstrap"))? => break,

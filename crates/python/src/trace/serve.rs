@@ -8,6 +8,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
+use super::call::{call, call1};
 use super::hook::quiet;
 use super::{intern as intern_string, open_record};
 
@@ -32,7 +33,7 @@ impl ServedConnection {
     }
 
     fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let request = self.connection.bind(py).call_method0(intern!(py, "recv"))?;
+        let request = call(&self.connection.bind(py).getattr(intern!(py, "recv"))?, &PyTuple::empty(py), None)?;
         if let Some(writer) = trace::writer() {
             let named = || {
                 let request = request.cast::<PyTuple>()?;
@@ -48,7 +49,7 @@ impl ServedConnection {
 
     fn send<'py>(&self, py: Python<'py>, answer: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let (begin, name) = REQUEST.take();
-        let outcome = self.connection.bind(py).call_method1(intern!(py, "send"), (answer,));
+        let outcome = call1(&self.connection.bind(py).getattr(intern!(py, "send"))?, [answer.clone()]);
         if begin != 0
             && let Some(writer) = trace::writer()
         {

@@ -1,13 +1,15 @@
 //! Tasks, as workers get them.
 
 use breakeven_shm::trace;
-use breakeven_trace::{Flags, RecordKind};
+use breakeven_trace::{Flags, Record, RecordKind};
+use pyo3::exceptions::PyStopIteration;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
+use super::call::call;
 use super::hook::{context, executor_link, failure, job_link, quiet};
-use super::{intern as intern_string, open_record};
+use super::{intern as intern_string, open_record, type_name};
 
 /// Stands in the place of the queue that a worker takes its tasks from; each comes with a function that records it.
 #[pyclass(frozen, module = "breakeven._native")]
@@ -35,7 +37,7 @@ impl TaskSource {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let task = self.get.bind(py).call(args, kwargs)?;
+        let task = call(self.get.bind(py), args, kwargs)?;
         let Some(writer) = trace::writer() else { return Ok(task) };
         let wrapped = self.wrap(py, &task);
         Ok(quiet(py, writer, wrapped)?.flatten().unwrap_or(task))
@@ -111,7 +113,7 @@ impl TaskCall {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let function = self.function.bind(py);
-        let Some(writer) = trace::writer() else { return function.call(args, kwargs) };
+        let Some(writer) = trace::writer() else { return call(function, args, kwargs) };
         let described = describe(function, args).and_then(|(name, items)| Ok((intern_string(writer, &name)?, items)));
         let (name, items) = quiet(py, writer, described)?.unwrap_or((0, 1));
         let object = if self.object == 0 { context() } else { self.object };
@@ -119,7 +121,7 @@ impl TaskCall {
         let begin = trace::monotonic_ns();
         let mut record = open_record(writer, RecordKind::Task, begin, object, self.link, 0, name);
         writer.open(&record.to_words());
-        let outcome = function.call(args, kwargs);
+        let outcome = call(function, args, kwargs);
         record.end = trace::monotonic_ns();
         record.cpu = trace::proc::thread_cpu_ns().saturating_sub(cpu);
         record.value = items;
@@ -190,5 +192,54 @@ pub(super) fn name_of<'py>(function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, 
     match function.getattr_opt(intern!(py, "__qualname__"))? {
         Some(name) => Ok(name.cast_into()?),
         None => Ok(function.get_type().qualname()?),
+    }
+}
+
+/// The program's own iterator, as a pool gets it: each item that takes long to make is recorded.
+#[pyclass(frozen, module = "breakeven._native")]
+pub(crate) struct ProducedItems {
+    iterator: Py<PyAny>,
+    next: Py<PyAny>,
+    object: u64,
+}
+
+/// Making an item faster than this is not worth a record.
+const WORTH_A_RECORD: u64 = 20_000;
+
+#[pymethods]
+impl ProducedItems {
+    #[new]
+    fn new(iterator: Py<PyAny>, object: u64) -> PyResult<Self> {
+        let next = Python::attach(|py| iterator.bind(py).getattr(intern!(py, "__next__")).map(Bound::unbind))?;
+        Ok(ProducedItems { iterator, next, object })
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let next = self.next.bind(py);
+        let none = PyTuple::empty(py);
+        let begin = trace::monotonic_ns();
+        if let Some(writer) = trace::writer() {
+            writer.open(&open_record(writer, RecordKind::Produce, begin, self.object, 0, 0, 0).to_words());
+        }
+        let outcome = call(next, &none, None);
+        if let Some(writer) = trace::writer() {
+            let end = trace::monotonic_ns();
+            if end - begin >= WORTH_A_RECORD {
+                let kind = self.iterator.bind(py).get_type();
+                let name = quiet(py, writer, type_name(writer, &kind))?.unwrap_or(0);
+                let record = open_record(writer, RecordKind::Produce, begin, self.object, 0, 0, name);
+                writer.push(&Record { end, ..record }.to_words());
+            }
+            writer.close();
+        }
+        match outcome {
+            Ok(item) => Ok(Some(item)),
+            Err(error) if error.is_instance_of::<PyStopIteration>(py) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
