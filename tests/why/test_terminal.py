@@ -17,8 +17,10 @@ from tests.why import reports
 WIDTHS = (60, 80, 120)
 
 
-def shown(report, width=100):
-    return terminal.as_text(report, width)
+def shown(report, width=100, full=False):
+    file = io.StringIO()
+    terminal.print_report(report, file, width=width, full=full)
+    return file.getvalue()
 
 
 @pytest.mark.parametrize("make", reports.ALL, ids=lambda make: make.__name__)
@@ -48,6 +50,21 @@ def test_what_it_says():
     ):
         assert expected in text, expected
     assert text.count("Pickling `mesh` takes") == 1, "the headline is not said twice"
+
+
+def test_in_short_and_in_full():
+    short, full = shown(reports.serialize()), shown(reports.serialize(), full=True)
+    assert len(short.splitlines()) <= 40 and len(full.splitlines()) > len(short.splitlines())
+    other = "8.4 GB went through pipes of 64 kB."
+    assert other in short and other in full
+    advice = "What is not sent need not be copied"
+    assert advice not in short and advice in full
+
+
+@pytest.mark.parametrize("make", reports.ALL, ids=lambda make: make.__name__)
+def test_one_screen(make):
+    if make is not reports.hostile:  # its sentences are as long as they like
+        assert len(shown(make()).splitlines()) <= 48
 
 
 def test_paths_below_the_programs_folder_are_short():

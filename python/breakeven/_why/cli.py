@@ -33,6 +33,7 @@ The exit code is the program's.
 --trace FILE   a trace of all processes for ui.perfetto.dev
 --save FILE    the recording, for `breakeven report FILE`
 -q, --quiet    no summary on stderr
+--full         all that the report says, not only what fits a screen
 --verify       runs the program again with each change that needs no edit, and shows the
                measured time beside the predicted one
 --repeat N     runs the program N times; the report is that of the run in the middle
@@ -48,7 +49,7 @@ usage: breakeven report [OPTION ...] FILE
 
 Shows once more what `breakeven why` has kept: a recording (--save) or a report (--json).
 
---html FILE, --json FILE, --trace FILE, -q: as for `breakeven why`; a trace needs a recording.
+--html FILE, --json FILE, --trace FILE, -q, --full: as for `breakeven why`; a trace needs a recording.
 Without --html no page is written.
 """
 
@@ -67,6 +68,7 @@ class _Outputs:
     trace: str | None = None
     save: str | None = None
     quiet: bool = False
+    full: bool = False
 
     def check(self) -> None:
         """Find out now, and not after an hour of the program, what cannot be written."""
@@ -110,6 +112,8 @@ def _take_output(outputs: _Outputs, option: str, rest: list[str]) -> bool:
         setattr(outputs, name[2:], value)
     elif option in ("-q", "--quiet"):
         outputs.quiet = True
+    elif option == "--full":
+        outputs.full = True
     elif option == "--no-html":
         outputs.no_html = True
     else:
@@ -267,7 +271,12 @@ def _show(analysed: dict[str, Any], recording: bytes | None, outputs: _Outputs, 
             if own_html:
                 summary.write("\n")  # the program's last line may lack its end
             terminal.print_report(
-                analysed, sys.stderr, html=page, width=terminal.stream_width(sys.stderr), into=summary
+                analysed,
+                sys.stderr,
+                html=page,
+                width=terminal.stream_width(sys.stderr),
+                into=summary,
+                full=outputs.full,
             )
         for failure in failures:
             summary.write(f"breakeven: could not be written: {failure}\n")

@@ -10,6 +10,7 @@ import io
 import os
 import statistics
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from . import words
 
@@ -40,13 +41,26 @@ _COLOURS = {
     "none": "green",
 }
 
-# Where a summary does not fit the terminal's height, the next shorter one is tried:
-# (evidence, places) of the first finding, the same of the others, fixes, whether the curve is shown.
+
+@dataclass(frozen=True)
+class _Length:
+    """How much is shown of what."""
+
+    evidence: int
+    places: int
+    sketch: bool
+    others_in_full: bool  # the findings after the first one; else two lines each
+    fixes: int
+    curve: int  # points of it
+
+
+# Everything, what fits most screens, and what is tried where a terminal has fewer lines than that takes.
+_FULL = _Length(99, 99, True, True, 99, 24)
 _LENGTHS = (
-    ((5, 3), (3, 2), 8, True),
-    ((3, 2), (1, 1), 6, True),
-    ((2, 1), (0, 1), 4, False),
-    ((0, 1), (0, 0), 3, False),
+    _Length(3, 2, True, False, 5, 5),
+    _Length(2, 1, True, False, 4, 4),
+    _Length(1, 1, False, False, 3, 0),
+    _Length(0, 1, False, False, 2, 0),
 )
 
 
@@ -80,20 +94,18 @@ def print_report(
     html: str | None = None,
     width: int | None = None,
     into: TextIO | None = None,
+    full: bool = False,
 ) -> None:
     """Print the summary of `report` for `file`; `html` is where the page with the rest is.
 
-    With `into` the text, made for what `file` is (a terminal, or not), is written there.
+    One screen; with `full` everything that the report says. With `into` the text, made for what `file` is (a
+    terminal, or not), is written there.
     """
     console = _console(file, width)
     style = _Style(console)
-    for number, length in enumerate(_LENGTHS):
+    for length in [_FULL] if full else _LENGTHS:
         parts = list(_report(report, style, console.width, length, html))
-        if (
-            not console.is_terminal
-            or number == len(_LENGTHS) - 1
-            or _height(console, parts) + bool(html) < console.height
-        ):
+        if not console.is_terminal or _height(console, parts) + bool(html) < console.height:
             break
     if console.is_terminal:
         with console.capture() as capture:
@@ -131,28 +143,31 @@ def _height(console: Console, parts: Iterable[RenderableType]) -> int:
 
 
 def _report(
-    report: dict[str, Any], style: _Style, width: int, length: tuple[Any, ...], html: str | None
+    report: dict[str, Any], style: _Style, width: int, length: _Length, html: str | None
 ) -> Iterable[RenderableType]:
-    first, others, fixes, with_curve = length
     yield from _head(report, style)
     yield ""
-    yield _causes(report, style, width)
+    yield _causes(report, style, width, length is _FULL)
     for number, finding in enumerate(report["findings"]):
-        yield ""
-        yield from _finding(report, finding, number, style, *(others if number else first))
+        if number < 2 or length.others_in_full:
+            yield ""
+        if number and not length.others_in_full:
+            yield from _finding_in_short(report, finding, number)
+        else:
+            yield from _finding(report, finding, number, style, length)
     if report["fixes"]:
         yield ""
-        yield _fixes(report, fixes, style, width)
-    if with_curve and len(report["curve"]) > 1:
+        yield _fixes(report, length.fixes, style, width)
+    if length.curve and len(report["curve"]) > 1:
         yield ""
-        yield _curve(report, style, width)
-    remarks = report["remarks"]
+        yield _curve(report, style, width, length.curve)
+    remarks, most = report["remarks"], 99 if length is _FULL else 3
     if remarks or html:
         yield ""
-    for remark in remarks[:5]:
-        yield _indented("note: ", words.clean(remark), "yellow")
-    if len(remarks) > 5:
-        yield _text(f"note: {len(remarks) - 5} more in the JSON and HTML forms", "yellow")
+    for remark in remarks[:most]:
+        yield _indented("note: ", words.clean(words.shortened(remark, report["program"]["directory"])), "yellow")
+    if len(remarks) > most:
+        yield _text(f"note: {len(remarks) - most} more (--full, or the page)", "yellow")
     yield _recorder(report)
 
 
@@ -219,12 +234,12 @@ def _runs(runs: list[dict[str, Any]]) -> str:
     return text + ("the same verdict each time" if len(verdicts) == 1 else f"verdicts: {', '.join(verdicts)}")
 
 
-def _shown_causes(causes: list[dict[str, Any]]) -> list[tuple[str, str, float, float]]:
+def _shown_causes(causes: list[dict[str, Any]], all_of_them: bool) -> list[tuple[str, str, float, float]]:
     """(name, description, seconds, share), the small ones in one row."""
     rows = [(c["cause"], words.CAUSES.get(c["cause"], ""), c["core_seconds"], c["share"]) for c in causes]
-    shown = [row for number, row in enumerate(rows) if number < 3 or (number < 8 and row[3] >= 0.005)]
+    shown = [row for number, row in enumerate(rows) if number < 3 or (number < 6 and row[3] >= 0.01)]
     rest = rows[len(shown) :]
-    if len(rest) == 1 and len(shown) < 8:
+    if all_of_them or len(rest) == 1:
         return rows
     if rest:
         names = ", ".join(row[0] for row in rest)
@@ -232,10 +247,10 @@ def _shown_causes(causes: list[dict[str, Any]]) -> list[tuple[str, str, float, f
     return shown
 
 
-def _causes(report: dict[str, Any], style: _Style, width: int) -> RenderableType:
+def _causes(report: dict[str, Any], style: _Style, width: int, all_of_them: bool) -> RenderableType:
     from rich.table import Table
 
-    rows = _shown_causes(report["causes"])
+    rows = _shown_causes(report["causes"], all_of_them)
     if not rows:
         return _text("No time was recorded.", "dim")
     name_width = max(len(row[0]) for row in rows)
@@ -268,7 +283,7 @@ def _causes(report: dict[str, Any], style: _Style, width: int) -> RenderableType
 
 
 def _finding(
-    report: dict[str, Any], finding: dict[str, Any], number: int, style: _Style, evidence: int, places: int
+    report: dict[str, Any], finding: dict[str, Any], number: int, style: _Style, length: _Length
 ) -> Iterable[RenderableType]:
     cause, directory = finding["cause"], report["program"]["directory"]
     line = _text(f"{number + 1}. {cause}", f"bold {_COLOURS.get(cause, '')}")
@@ -278,18 +293,31 @@ def _finding(
     yield line
     if finding["headline"] != report["primary"]["headline"]:
         yield _indented("   ", words.clean(words.shortened(finding["headline"], directory)))
-    for sentence in finding["evidence"][:evidence]:
+    for sentence in finding["evidence"][: length.evidence]:
         yield _indented(f"   {style.bullet} ", words.clean(words.shortened(sentence, directory)))
-    for place in finding["places"][:places]:
-        where = f"{words.short_path(place['file'], directory)}:{place['line']}"
-        where += f" in {place['function']}" if place["function"] else ""
-        yield _indented("   ", words.clean(f"{where}: {place['what']}"), style="cyan")
+    for place in finding["places"][: length.places]:
+        yield _indented("   ", _where(place, directory), style="cyan")
         if place["source"] is not None:
             yield _unwrapped(_text("       " + words.clean(place["source"].strip().replace("\t", " "))))
     if finding["advice"]:
         yield _indented("   ", words.clean(words.shortened(finding["advice"], directory)))
-    if finding["sketch"] and evidence:
+    if finding["sketch"] and length.sketch:
         yield _sketch(finding["sketch"])
+
+
+def _finding_in_short(report: dict[str, Any], finding: dict[str, Any], number: int) -> Iterable[RenderableType]:
+    """What happens, and where."""
+    cause, directory = finding["cause"], report["program"]["directory"]
+    what = words.clean(words.shortened(finding["headline"], directory))
+    yield _indented(f"{number + 1}. {cause}  ", what, f"bold {_COLOURS.get(cause, '')}")
+    for place in finding["places"][:1]:
+        yield _indented("   ", _where(place, directory), style="cyan")
+
+
+def _where(place: dict[str, Any], directory: str) -> str:
+    where = f"{words.short_path(place['file'], directory)}:{place['line']}"
+    where += f" in {place['function']}" if place["function"] else ""
+    return words.clean(f"{where}: {place['what']}")
 
 
 def _sketch(sketch: str) -> RenderableType:
@@ -360,10 +388,10 @@ def _change(fix: dict[str, Any]) -> str:
     return name
 
 
-def _curve(report: dict[str, Any], style: _Style, width: int) -> RenderableType:
+def _curve(report: dict[str, Any], style: _Style, width: int, most: int) -> RenderableType:
     from rich.table import Table
 
-    points = _thinned(report["curve"], 8, keep=(report["workload"] or {}).get("workers"))
+    points = _thinned(report["curve"], most, keep=(report["workload"] or {}).get("workers"))
     longest = max(point["seconds"] for point in points) or 1.0
     best = min(points, key=lambda point: point["seconds"])
     bar_width = max(10, min(40, width - 50))
@@ -394,6 +422,7 @@ def _thinned(points: list[dict[str, Any]], most: int, keep: int | None) -> list[
     """At most about `most` of the points: the first and last, the least, that of `keep` workers, and some between."""
     if len(points) <= most:
         return points
+    most = max(most, 4)
     least = min(range(len(points)), key=lambda index: points[index]["seconds"])
     chosen = {round(step * (len(points) - 1) / (most - 2)) for step in range(most - 1)} | {least}
     chosen |= {index for index, point in enumerate(points) if point["workers"] == keep}

@@ -160,63 +160,63 @@ impl Trace {
 
     /// Arrows from who submits to who runs, and to who waits for it.
     fn flows(&mut self, recording: &Recording, numbers: &[u64]) {
-        #[derive(Default)]
-        struct Flow {
-            submit: Option<(u64, u64, u64)>,
-            task: Option<(u64, u64, u64)>,
-            task_end: u64,
-            result: Option<(u64, u64, u64)>,
+        #[derive(Clone, Copy)]
+        struct At {
+            begin: u64,
+            end: u64,
+            pid: u64,
+            tid: u64,
+            /// Tasks that a submission hands over; 0: not known then.
+            count: u64,
         }
-        let mut flows: BTreeMap<(u64, u64), Flow> = BTreeMap::new();
-        let all = || recording.processes.iter().zip(numbers);
-        for (process, &pid) in all() {
+        type Places = BTreeMap<(u64, u64), At>;
+        let (mut submits, mut results) = (Places::new(), Places::new());
+        let mut tasks: Vec<((u64, u64), At)> = Vec::new();
+        for (process, &pid) in recording.processes.iter().zip(numbers) {
             for record in &process.records {
-                let at = (record.begin, pid, tid(process, pid, record.thread));
+                let tid = tid(process, pid, record.thread);
+                let at = At { begin: record.begin, end: record.end, pid, tid, count: record.value };
+                let key = (record.object, record.link);
                 match record.kind {
-                    RecordKind::Submit => {
-                        flows.entry((record.object, record.link)).or_default().submit.get_or_insert(at);
-                    }
-                    RecordKind::Task => {
-                        let flow = flows.entry((record.object, record.link)).or_default();
-                        if flow.task.is_none() {
-                            flow.task = Some(at);
-                            flow.task_end = record.end;
-                        }
-                    }
+                    RecordKind::Submit => drop(submits.entry(key).or_insert(at)),
+                    RecordKind::Result => drop(results.entry(key).or_insert(at)),
+                    RecordKind::Task => tasks.push((key, at)),
                     _ => {}
                 }
             }
         }
-        for (process, &pid) in all() {
-            for record in process.records.iter().filter(|record| record.kind == RecordKind::Result) {
-                if let Some(flow) = flows.get_mut(&(record.object, record.link)) {
-                    // The arrow ends in the slice that was there when the task had ended.
-                    let end = record.begin.max(flow.task_end);
-                    if end <= record.end && flow.result.is_none() {
-                        flow.result = Some((end, pid, tid(process, pid, record.thread)));
-                    }
-                }
+        tasks.sort_by_key(|(key, task)| (*key, task.begin));
+        for (id, &(key, task)) in tasks.iter().enumerate() {
+            // One submission can hand over many: its number is that of the first.
+            let Some((&first, submit)) = submits.range(..=key).next_back() else { continue };
+            let covers = if submit.count == 0 {
+                key.1 >> 32 == first.1 >> 32
+            } else {
+                key.1 - first.1.min(key.1) < submit.count
+            };
+            // Clocks agree: a task before its submission is a number that was used twice.
+            if first.0 != key.0 || !(covers || first == key) || task.begin < submit.begin {
+                continue;
             }
-        }
-        for (id, flow) in flows.into_values().enumerate() {
-            let (Some(submit), Some(task)) = (flow.submit, flow.task) else { continue };
-            if task.0 < submit.0 {
-                continue; // clocks agree, so these are numbers that were used twice
-            }
-            let mut step = |phase: &str, (at, pid, tid): (u64, u64, u64)| {
+            let result = results.get(&key).or_else(|| results.get(&first)).and_then(|result| {
+                // The arrow ends in the slice that was there when the task had ended.
+                let end = result.begin.max(task.end);
+                (end <= result.end).then_some((end, *result))
+            });
+            let mut step = |phase: &str, at: u64, who: &At| {
                 let mut more = vec![("ts", self.time(at)), ("id", json!(id)), ("cat", json!("task"))];
                 if phase == "f" {
                     more.push(("bp", json!("e"))); // the slice around it, not the next one
                 }
-                self.event(pid, tid, phase, "task", &more);
+                self.event(who.pid, who.tid, phase, "task", &more);
             };
-            step("s", submit);
-            match flow.result {
-                Some(result) => {
-                    step("t", task);
-                    step("f", result);
+            step("s", submit.begin, submit);
+            match result {
+                Some((end, who)) => {
+                    step("t", task.begin, &task);
+                    step("f", end, &who);
                 }
-                None => step("f", task),
+                None => step("f", task.begin, &task),
             }
         }
     }
@@ -467,6 +467,23 @@ mod tests {
             .collect();
         assert_eq!(running, [1, 0]);
         check(&recording);
+    }
+
+    #[test]
+    fn one_submission_of_many_tasks_has_an_arrow_to_each() {
+        let job = 3 << 32;
+        let submit = Record { link: job, value: 2, ..record(RecordKind::Submit, 1, 5) };
+        let result = Record { link: job, ..record(RecordKind::Result, 6, 50_000) };
+        let task = |link, begin| Record { link, thread: 20, ..record(RecordKind::Task, begin, begin + 1_000) };
+        let tasks = vec![task(job, 10_000), task(job + 1, 20_000), task(job + 2, 30_000)];
+        let recording = |submit| Recording {
+            processes: vec![process(10, vec![submit, result]), process(20, tasks.clone())],
+            ..Recording::default()
+        };
+        let flows = |recording: &Recording| of(&events(recording), "f").len();
+        assert_eq!(flows(&recording(submit)), 2, "the third is somebody else's");
+        assert_eq!(flows(&recording(Record { value: 0, ..submit })), 3, "how many there are was not known");
+        check(&recording(submit));
     }
 
     #[test]
