@@ -25,6 +25,8 @@ pub(crate) const CAUSES: usize = Cause::ALL.len();
 const DEPTH: u32 = 12;
 /// Parts in which one wait is looked at, at most, where the other end does many small things.
 const PARTS: u64 = 48;
+/// A wait as long as this part of the run gets one of them, a longer one more.
+const FINE: f64 = 4096.0;
 /// Parts of the run for what is looked at statistically (how many ran at a time).
 pub(crate) const BUCKETS: usize = 1024;
 
@@ -40,6 +42,8 @@ struct Outcome {
     until: u64,
     /// Whether somebody does something: not asleep, nor a message on its way.
     active: bool,
+    /// Whether it would, had others left it a core.
+    late: bool,
 }
 
 /// What the end of the run depended on, in one part of it; seconds.
@@ -47,6 +51,8 @@ struct Outcome {
 pub(crate) struct Part {
     /// By cause, over the first process's life, waits followed.
     pub path: [f64; CAUSES],
+    /// The first process's life, with what somebody else's load made late.
+    pub covered: f64,
     /// Of `Compute`: by the first process itself.
     pub own: f64,
     /// Of `Startup`: the first process's own interpreter and imports, which the serial program has too.
@@ -151,11 +157,26 @@ impl ProcessRole {
     }
 }
 
+/// A process without records whose number is that of one with records which lived at the same time: the same process, seen
+/// by the supervisor before its first record came.
+pub(crate) fn is_phantom(recording: &Recording, number: usize) -> bool {
+    let this = &recording.processes[number];
+    number > 0
+        && this.records.is_empty()
+        && this.method == "other"
+        && recording.processes.iter().any(|other| {
+            other.pid == this.pid && !other.records.is_empty() && other.start <= this.end && this.start <= other.end
+        })
+}
+
 /// Tells what each process is.
 pub(crate) fn process_roles(recording: &Recording) -> Vec<ProcessRole> {
     let role = |(number, process): (usize, &crate::recording::Process)| {
         if number == 0 {
             return ProcessRole::Main;
+        }
+        if is_phantom(recording, number) {
+            return ProcessRole::Helper;
         }
         let has = |kinds: &[RecordKind]| process.records.iter().any(|record| kinds.contains(&record.kind));
         let name = process.name.to_lowercase();
@@ -285,6 +306,10 @@ impl<'a> Attributor<'a> {
                     _ => Cause::Compute,
                 },
                 Role::Native => Cause::Compute,
+                // A generator's code, or a callback's, runs in the pool's threads; what these do themselves is short.
+                Role::TaskHandler | Role::ResultHandler if leaf.run as f64 * 1e-9 > 10.0 * self.charges.message => {
+                    Cause::Compute
+                }
                 _ => self.small(process, thread, OWN),
             };
         }
@@ -368,7 +393,7 @@ impl<'a> Attributor<'a> {
         let Some(index) = line.leaf_at(moment) else {
             // Not yet born, or gone: coming up, or winding up.
             let until = if moment < line.begin { line.begin } else { u64::MAX };
-            return Outcome { cause: Cause::Startup, process, own: false, until, active: true };
+            return Outcome { cause: Cause::Startup, process, own: false, until, active: true, late: false };
         };
         let leaf = &line.leaves[index];
         let (state, until) = leaf.state_at(moment);
@@ -388,15 +413,17 @@ impl<'a> Attributor<'a> {
     ) -> Outcome {
         let cause = self.running(process, thread, leaf);
         match state {
-            State::Running => Outcome { cause, process, own: cause == Cause::Compute, until, active: true },
+            State::Running => {
+                Outcome { cause, process, own: cause == Cause::Compute, until, active: true, late: false }
+            }
             State::Faulting => {
                 let cause = if cause == Cause::Compute { Cause::Memory } else { cause };
-                Outcome { cause, process, own: false, until, active: true }
+                Outcome { cause, process, own: false, until, active: true, late: false }
             }
             State::Delayed => {
                 let filled = cause == Cause::Compute && self.is_full(moment);
                 let cause = if filled { Cause::Oversubscription } else { cause };
-                Outcome { cause, process, own: cause == Cause::Compute, until, active: true }
+                Outcome { cause, process, own: cause == Cause::Compute, until, active: true, late: !filled }
             }
             State::Waiting if depth == 0 => self.in_flight(process, thread, leaf, until),
             State::Waiting => self.waiting(process, thread, leaf, moment, until, depth),
@@ -420,7 +447,7 @@ impl<'a> Attributor<'a> {
         } else {
             self.small(process, thread, leaf.record)
         };
-        Outcome { cause, process, own: false, until, active: false }
+        Outcome { cause, process, own: false, until, active: false, late: false }
     }
 
     fn waiting(&mut self, process: u32, thread: u32, leaf: &Leaf, moment: u64, until: u64, depth: u32) -> Outcome {
@@ -459,6 +486,8 @@ impl<'a> Attributor<'a> {
                 if self.crowd(process, record) { Cause::Oversubscription } else { Cause::Imbalance }
             } else if self.is_plumbing(process, thread, leaf.record) {
                 self.seen_from(process, outcome.process)
+            } else if self.pairs.usual_hold(record.object) as f64 * 1e-9 > 50.0 * self.charges.message {
+                Cause::NotParallel // not the lock is what costs, but what is done under it
             } else {
                 Cause::QueueContention
             };
@@ -487,7 +516,7 @@ impl<'a> Attributor<'a> {
         let line = &lines[process as usize];
         let Some(index) = line.stretch_at(moment) else {
             let until = if moment < line.begin { line.begin } else { u64::MAX };
-            return Outcome { cause: Cause::Startup, process, own: false, until, active: true };
+            return Outcome { cause: Cause::Startup, process, own: false, until, active: true, late: false };
         };
         let stretch = line.stretches[index];
         let leaf = &line.threads[stretch.thread as usize].leaves[stretch.leaf as usize];
@@ -522,9 +551,16 @@ impl<'a> Attributor<'a> {
             if state != State::Waiting {
                 return self.outcome(waiter, taker as u32, leaf, state, moment, until, depth);
             }
-            return Outcome { cause: Cause::Granularity, process: waiter, own: false, until, active: false };
+            return Outcome {
+                cause: Cause::Granularity,
+                process: waiter,
+                own: false,
+                until,
+                active: false,
+                late: false,
+            };
         }
-        Outcome { cause: Cause::Granularity, process: waiter, own: false, until: u64::MAX, active: false }
+        Outcome { cause: Cause::Granularity, process: waiter, own: false, until: u64::MAX, active: false, late: false }
     }
 
     /// Asleep with nobody to wait for.
@@ -567,21 +603,23 @@ impl<'a> Attributor<'a> {
                 _ => None,
             };
             if let Some(cause) = cause {
-                return Outcome { cause, process, own: false, until: fallback, active: false };
+                return Outcome { cause, process, own: false, until: fallback, active: false, late: false };
             }
         }
-        Outcome { cause: Cause::IoWait, process, own: false, until: fallback, active: false }
+        Outcome { cause: Cause::IoWait, process, own: false, until: fallback, active: false, late: false }
     }
 
     /// Finds out how many run at a time, and out where threads wait for an interpreter's lock.
     fn survey(&mut self, parts: &mut [Part]) {
         let width = self.width();
         let cores = f64::from(self.recording.cores.max(1));
-        for (process, line) in self.lines.iter().enumerate() {
+        for (process, line) in self.lines.iter().enumerate().filter(|(process, _)| self.roles[*process].counts()) {
             let python = line.threads.iter().filter(|thread| thread.is_own()).count();
             let mut held: Vec<f64> = Vec::new();
             let mut want: Vec<f64> = Vec::new();
+            let mut ask: Vec<f64> = Vec::new();
             if python > 1 {
+                ask.resize(BUCKETS, 0.0);
                 held.resize(BUCKETS, 0.0);
                 want.resize(BUCKETS, 0.0);
             }
@@ -618,13 +656,16 @@ impl<'a> Attributor<'a> {
                             held[part] += time * run / width;
                             if is_python {
                                 want[part] += time * (run + delay + asks) / width;
+                                ask[part] += time * asks / width;
                             }
                         }
                     }
                 }
             }
             for part in 0..held.len() {
-                if (0.7..1.25).contains(&held[part]) && want[part] >= 1.5 {
+                // One at a time runs, or would if others left it a core; and there are some that ask.
+                let one = held[part] < 1.25 && want[part] - ask[part] > 0.7;
+                if one && want[part] >= 1.5 && ask[part] > 0.4 {
                     self.gil[process].insert(part, want[part].min(cores));
                 }
             }
@@ -660,15 +701,19 @@ impl<'a> Attributor<'a> {
     fn stretch(&mut self, process: u32, stretch: &Stretch, account: &mut Account) {
         let lines = self.lines;
         let leaf = &lines[process as usize].threads[stretch.thread as usize].leaves[stretch.leaf as usize];
+        // Short waits are looked at once or twice, so that the whole takes no longer than the number of stretches.
+        let whole = self.recording.end.saturating_sub(self.recording.start).max(1);
+        let share = (stretch.end - stretch.begin) as f64 / whole as f64 * FINE;
+        let parts = (share as u64).clamp(2, PARTS);
         let mut at = stretch.begin;
         let mut count = 0;
         while at < stretch.end {
             let found = self.outcome(process, stretch.thread, leaf, stretch.state, at, stretch.end, DEPTH);
             let mut until = found.until.clamp(at + 1, stretch.end);
             count += 1;
-            if count > PARTS {
+            if count >= parts {
                 // Many small things: every so often is enough.
-                until = until.max(at + (stretch.end - stretch.begin).div_ceil(PARTS)).min(stretch.end);
+                until = until.max(at + (stretch.end - stretch.begin).div_ceil(parts)).min(stretch.end);
             }
             self.book(process, leaf, at, until, &found, account);
             at = until;
@@ -706,6 +751,11 @@ impl<'a> Attributor<'a> {
                 _ => slices.push((from, to, cause)),
             }
             if process == 0 {
+                let parts = &mut account.parts;
+                self.spread(from, to, |part, time| parts[part].covered += time * 1e-9);
+            }
+            // Somebody else's load makes everything late; that is no reason to change what is late.
+            if process == 0 && !(found.late && cause != Cause::Compute) {
                 let own = cause == Cause::Compute && found.process == 0;
                 let boot = cause == Cause::Startup
                     && found.process == 0

@@ -61,6 +61,8 @@ pub(crate) enum Shape {
     ProcessByProcess { processes: u64, site: String },
     /// There is one worker only.
     OneWorker { tasks: u64, site: String, class: String },
+    /// They hold a lock while they work.
+    Locked { class: String, site: String },
     /// There is one process beside the first, which only waits for it.
     OneProcess { site: String },
 }
@@ -205,7 +207,7 @@ impl<'a> Facts<'a> {
         for (number, part) in self.account.parts.iter().enumerate() {
             let moment = self.recording.start as f64 + (number as f64 + 0.5) * per_part;
             let spins = self.spin.is_some_and(|spin| spin.begin as f64 <= moment && moment < spin.end as f64);
-            let on_path: f64 = part.path.iter().sum();
+            let on_path = part.covered;
             let busy = part.busy();
             let mut ran = part.ran;
             // Threads of libraries that compete for cores with those they help are no help.
@@ -219,9 +221,12 @@ impl<'a> Facts<'a> {
                 ran[Cause::Compute as usize] -= spun;
                 ran[Cause::Oversubscription as usize] += spun;
             }
-            // With all cores busy, the end depends on whatever runs; else on the path.
+            // With threads for all cores, the end depends on whatever runs; else on the path.
+            let wanted = (busy + part.delayed) / width / self.cores;
+            // An interpreter's lock keeps cores free, however many threads ask for it.
+            let locked = part.path[Cause::Gil as usize] > 0.0;
             let full =
-                ((busy / width / self.cores - 0.8) / 0.15).clamp(0.0, 1.0) * f64::from(u8::from(self.cores > 1.0));
+                if self.cores > 1.0 && busy > 0.0 && !locked { ((wanted - 0.8) / 0.15).clamp(0.0, 1.0) } else { 0.0 };
             for ((sum, ran), path) in self.path.iter_mut().zip(ran).zip(part.path) {
                 let mixed = if busy > 0.0 { on_path * ran / busy } else { 0.0 };
                 *sum += full * mixed + (1.0 - full) * path;
@@ -271,6 +276,13 @@ impl<'a> Facts<'a> {
             if apart * 10 >= (all.len() - 1) * 9 {
                 return Some(Shape::PoolPerCall { pools: all.len() as u64, site, class });
             }
+        }
+        if self.total[Cause::NotParallel as usize] > 0.2 * self.elapsed {
+            let longest = self.all(RecordKind::LockWait).max_by_key(|(_, record)| record.duration());
+            let (class, site) = longest.map_or((String::new(), String::new()), |(process, record)| {
+                (self.text(process, record.name).to_owned(), self.text(process, record.site).to_owned())
+            });
+            return Some(Shape::Locked { class, site });
         }
         let busiest = self.pools.values().max_by(|a, b| a.seconds.total_cmp(&b.seconds));
         if let Some(pool) = busiest {

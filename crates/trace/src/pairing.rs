@@ -93,13 +93,17 @@ pub(crate) struct Pairs {
     pub work: Vec<(u64, u64)>,
     /// By lock that is waited for: how many threads wait there.
     parties: BTreeMap<u64, usize>,
+    /// By lock: nanoseconds for which it is usually held.
+    usual_hold: BTreeMap<u64, u64>,
 }
 
 impl Pairs {
     pub fn new(recording: &Recording, lines: &[ProcessLine]) -> Self {
         let mut pairs = Pairs::default();
         for (number, process) in recording.processes.iter().enumerate() {
-            pairs.by_pid.entry(process.pid).or_default().push(number as u32);
+            if !crate::attribute::is_phantom(recording, number) {
+                pairs.by_pid.entry(process.pid).or_default().push(number as u32);
+            }
             for (index, record) in process.records.iter().enumerate() {
                 let Some(&thread) = lines[number].by_tid.get(&record.thread) else { continue };
                 let spot = Spot {
@@ -154,6 +158,12 @@ impl Pairs {
                 work
             })
             .collect();
+        for (&lock, track) in &pairs.holds {
+            let mut held: Vec<u64> = track.by_begin.iter().map(|spot| spot.end - spot.begin).collect();
+            let middle = held.len() / 2;
+            let (_, &mut usual, _) = held.select_nth_unstable(middle);
+            pairs.usual_hold.insert(lock, usual);
+        }
         for (&lock, track) in &pairs.lock_waits {
             let threads: BTreeSet<(u32, u32)> = track.by_begin.iter().map(|spot| (spot.process, spot.thread)).collect();
             pairs.parties.insert(lock, threads.len());
@@ -203,6 +213,11 @@ impl Pairs {
     /// The task with a number.
     pub fn task(&self, pool: u64, link: u64) -> Option<Spot> {
         self.task_by_link.get(&(pool, link)).copied()
+    }
+
+    /// Nanoseconds for which a lock is usually held (the median of what was noted).
+    pub fn usual_hold(&self, lock: u64) -> u64 {
+        self.usual_hold.get(&lock).copied().unwrap_or(0)
     }
 
     /// How many threads have waited for a lock.

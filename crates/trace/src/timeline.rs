@@ -15,6 +15,9 @@ use crate::recording::{Charges, Process, Recording, Role, Thread, ThreadSample};
 /// No record: the program's own code.
 pub(crate) const OWN: u32 = u32::MAX;
 
+/// So many leaves before a sample may get what it says too late.
+const EARLIER: usize = 32;
+
 /// How a moment of a thread is spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum State {
@@ -407,6 +410,18 @@ fn weigh(
                 leaf.delay = (ratio * (leaf.duration() - leaf.run) as f64) as u64;
             }
         }
+        // The kernel books a wait for a core when it is over: what has no room here was before.
+        for waiting in [false, true] {
+            for leaf in leaves[..first].iter_mut().rev().take(EARLIER).filter(|leaf| leaf.waits == waiting) {
+                let back = delay.min(leaf.asleep());
+                leaf.delay += back;
+                delay -= back;
+                if delay == 0 {
+                    break;
+                }
+            }
+        }
+        let window = &mut leaves[first..next];
         let faults = after.minor_faults.saturating_sub(before.minor_faults) as f64 * charges.page_fault * 1e9;
         let ran: u64 = window.iter().map(|leaf| leaf.run).sum();
         if ran > 0 && faults > 0.0 {

@@ -18,6 +18,7 @@ pub(super) fn gain(facts: &Facts<'_>) -> f64 {
             let keeps = (facts.cores / *processes as f64).min(1.0);
             idle + startup::gain(facts).max(0.0) * (1.0 - keeps)
         }
+        Some(Shape::Locked { .. }) => idle + (1.0 - 1.0 / facts.cores) * facts.path[Cause::NotParallel as usize],
         Some(Shape::OneWorker { .. } | Shape::OneProcess { .. }) => facts.loss_unit,
     }
 }
@@ -68,6 +69,17 @@ pub(super) fn words(facts: &Facts<'_>) -> Words {
             "Start all of them first, then join them; or use a pool, which starts as many as there are cores.",
             "- for process in processes:\n-     process.start()\n-     process.join()\n+ for process in processes:\n+     process.start()\n+ for process in processes:\n+     process.join()"
                 .to_owned(),
+        ),
+        Some(Shape::Locked { class, site }) => (
+            format!(
+                "Workers hold a lock ({}) while they work{}: one of them runs at a time.",
+                named(&class, "Lock"),
+                located(&site)
+            ),
+            site,
+            format!("They waited {} for it in all.", seconds(facts.total[Cause::NotParallel as usize])),
+            "Do the work first, and take the lock only to hand over its result.",
+            "- with lock:\n-     results.append(work(item))\n+ result = work(item)\n+ with lock:\n+     results.append(result)".to_owned(),
         ),
         Some(Shape::OneWorker { tasks, site, class }) => (
             format!(
@@ -161,6 +173,28 @@ mod tests {
         assert_eq!(report.primary.cause, Cause::NotParallel, "{:?}", report.primary);
         assert_eq!(report.findings[1].cause, Cause::Startup);
         assert!(report.primary.headline.contains("10 Pools"), "{}", report.primary.headline);
+    }
+
+    #[test]
+    fn a_lock_around_the_work() {
+        let mut run = Build::new(2, 4.1);
+        for number in 0..2u32 {
+            let child = run.child(0, "fork", 0.0, 4.05);
+            run.span(child, K::Run, 0.0, 4.05).name("work");
+            for turn in 0..4 {
+                let at = f64::from(turn) + 0.5 * f64::from(number);
+                run.span(child, K::LockHold, at, at + 0.5).object(9);
+                if turn + number > 0 {
+                    let since = (at - 0.5).max(0.0);
+                    run.span(child, K::LockWait, since, at).object(9).name("Lock").site("work.py:9").asleep();
+                }
+            }
+        }
+        let pid = run.pid(1);
+        run.span(0, K::Join, 0.0, 4.05).object(pid).asleep();
+        let report = analyze(&run.finish());
+        assert_eq!(report.primary.cause, Cause::NotParallel, "{:?}", report.primary);
+        assert!(report.primary.headline.contains("work.py:9"), "{}", report.primary.headline);
     }
 
     #[test]

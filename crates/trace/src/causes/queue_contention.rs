@@ -87,21 +87,21 @@ mod tests {
 
     #[test]
     fn four_processes_fight_over_a_lock() {
-        let mut run = Build::new(4, 4.1);
+        let mut run = Build::new(4, 0.41);
         for number in 0..4u32 {
-            let child = run.child(0, "fork", 0.0, 4.0);
-            run.span(child, K::Run, 0.0, 4.0).name("throw").cpu(0.4);
-            for turn in 0..40 {
+            let child = run.child(0, "fork", 0.0, 0.4);
+            run.span(child, K::Run, 0.0, 0.4).name("throw").cpu(0.12);
+            for turn in 0..400 {
                 // Each holds it for a quarter of the time, in turns.
-                let at = 0.1 * f64::from(turn) + 0.025 * f64::from(number);
-                run.span(child, K::LockHold, at, at + 0.025).object(9);
+                let at = 1e-3 * f64::from(turn) + 2.5e-4 * f64::from(number);
+                run.span(child, K::LockHold, at, at + 2.5e-4).object(9);
                 if turn > 0 {
-                    run.span(child, K::LockWait, at - 0.07, at).object(9).name("Lock").site("hits.py:20").asleep();
+                    run.span(child, K::LockWait, at - 7e-4, at).object(9).name("Lock").site("hits.py:20").asleep();
                 }
             }
         }
         let pid = run.pid(1);
-        run.span(0, K::Join, 0.0, 4.05).object(pid).asleep();
+        run.span(0, K::Join, 0.0, 0.405).object(pid).asleep();
         let report = analyze(&run.finish());
         assert_eq!(report.primary.cause, Cause::QueueContention);
         assert!(report.findings[0].headline.contains("Lock"), "{}", report.findings[0].headline);
