@@ -461,11 +461,14 @@ fn split(leaves: Vec<Leaf>, marks: &[ThreadSample]) -> Vec<Leaf> {
     pieces
 }
 
+/// How far up a leaf's state speaks for its process: the state, how near it is to own code, and the thread.
+type Rank = (State, u8, u32);
+
 /// Who speaks when: one that runs over one that could, over one that waits; of equals the one nearest to the program's own
 /// code.
 fn speakers(records: &[Record], threads: &[ThreadLine], begin: u64, end: u64) -> Vec<Stretch> {
     // (moment, not an end, rank, thread, leaf, state): ends sort before begins.
-    let mut events: Vec<(u64, bool, (State, u8, u32), u32)> = Vec::new();
+    let mut events: Vec<(u64, bool, Rank, u32)> = Vec::new();
     for (number, thread) in threads.iter().enumerate() {
         for (index, leaf) in thread.leaves.iter().enumerate() {
             let near = nearness(records, thread, leaf);
@@ -478,7 +481,7 @@ fn speakers(records: &[Record], threads: &[ThreadLine], begin: u64, end: u64) ->
     }
     events.sort_unstable();
     let mut stretches: Vec<Stretch> = Vec::new();
-    let mut active: BTreeSet<((State, u8, u32), u32)> = BTreeSet::new();
+    let mut active: BTreeSet<(Rank, u32)> = BTreeSet::new();
     let mut at = begin;
     for (moment, is_begin, rank, leaf) in events {
         if let Some(&((state, _, thread), leaf)) = active.first()
