@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from . import spawn as spawn
     from . import synchronize as synchronize
     from . import util as util
+    from ._why.block import Block
     from .executor import ProcessPoolExecutor, ThreadPoolExecutor
     from .pool import TaskError, ThreadPool, WorkerDied
 
@@ -154,6 +155,7 @@ __all__ = [
     "configure",
     "install",
     "uninstall",
+    "why",
 ]
 
 # Where the names that are not worth loading at import come from.
@@ -241,6 +243,21 @@ def uninstall() -> None:
     from . import _install
 
     _install.uninstall()
+
+
+def why(*, quick: bool = False) -> Block:
+    """Say where the time of a block goes, and what to change: `with breakeven.why() as report: ...`.
+
+    Records this process and the children that it starts within the block; afterwards `report` has what
+    `breakeven why script.py` would say (`report.primary.headline`; docs/why.md), prints as its summary, and shows as a
+    page in a notebook. With `quick` the machine's charges are not measured if they have not been before (about two
+    seconds, after the block).
+
+    Raises RuntimeError, when the block is entered, inside of another one or under `breakeven why`.
+    """
+    from ._why.block import Block
+
+    return Block(quick)
 
 
 # Once per process, however often this file runs (importlib.reload, a second copy in sys.modules): the hooks cannot be

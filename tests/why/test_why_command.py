@@ -81,6 +81,13 @@ def test_a_signal_is_told_as_a_shell_does(name):
     assert f"The program was ended by {name}." in done.err
 
 
+def test_under_breakevens_own_transport(script, tmp_path):
+    done = why("--run", "--no-html", "--json", tmp_path / "r.json", script)
+    assert done.out == programs.python(script).out
+    assert "under breakeven run" in done.err.replace("\n", " ")
+    assert json.loads((tmp_path / "r.json").read_text())["program"]["transport"] == "breakeven"
+
+
 def test_module_and_code(tmp_path):
     (tmp_path / "mod.py").write_text("import sys; print(__name__, sys.argv[1:])")
     assert why("-q", "--no-html", "-m", "mod", "-x", cwd=tmp_path).out == "__main__ ['-x']\n"

@@ -17,6 +17,7 @@ from .. import _cores, _native
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Any
 
@@ -61,8 +62,11 @@ class Recorder:
             self._end_helper()
             raise
 
-    def stop(self) -> bytes:
-        """End the recording and return it. The processes that were started meanwhile go on unrecorded."""
+    def stop(self, charges: Callable[[], dict[str, float] | None] | None = None) -> bytes:
+        """End the recording and return it. The processes that were started meanwhile go on unrecorded.
+
+        `charges`: says what the machine charges; called when nothing is recorded any more.
+        """
         from . import hooks
 
         helper = self._helper
@@ -75,13 +79,14 @@ class Recorder:
             "argv": list(sys.argv),
             "python": platform.python_version(),
             "directory": os.getcwd(),
-            "exit_code": None,
+            "exit_code": 0,
             "started": self._started,
             "transport": "plain",
         }
         try:
             assert helper.stdin is not None and helper.stdout is not None
-            helper.stdin.write(repr((about, _cores.usable_cores(), end)).encode() + b"\n")
+            told = (about, _cores.usable_cores(), end, charges() if charges is not None else None)
+            helper.stdin.write(repr(told).encode() + b"\n")
             helper.stdin.flush()
             length = helper.stdout.read(_LENGTH.size)
             recording = helper.stdout.read(_LENGTH.unpack(length)[0]) if len(length) == _LENGTH.size else b""
@@ -140,7 +145,7 @@ def help_recording() -> None:
     line = sys.stdin.buffer.readline()
     if not line:
         return
-    about, cores, end = ast.literal_eval(line.decode())
-    recording = collector.finish(about, cores, None, end)
+    about, cores, end, charges = ast.literal_eval(line.decode())
+    recording = collector.finish(about, cores, charges, end)
     sys.stdout.buffer.write(_LENGTH.pack(len(recording)) + recording)
     sys.stdout.buffer.flush()

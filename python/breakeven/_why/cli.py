@@ -34,6 +34,7 @@ The exit code is the program's.
 --save FILE    the recording, for `breakeven report FILE`
 -q, --quiet    no summary on stderr
 --full         all that the report says, not only what fits a screen
+--run          the program as it runs under `breakeven run` (processes, without their tasks)
 --verify       runs the program again with each change that needs no edit, and shows the
                measured time beside the predicted one
 --repeat N     runs the program N times; the report is that of the run in the middle
@@ -90,6 +91,7 @@ class _Why:
     """What the command line of `why` asks for."""
 
     outputs: _Outputs = field(default_factory=_Outputs)
+    run: bool = False
     verify: bool = False
     repeat: int = 1
     quick: bool = False
@@ -130,7 +132,7 @@ def _parse_why(arguments: list[str]) -> _Why | None:
         name, equals, value = option.partition("=")
         if option in ("-h", "--help"):
             return None
-        if option in ("--verify", "--quick"):
+        if option in ("--run", "--verify", "--quick"):
             setattr(asked, option[2:], True)
         elif name == "--repeat":
             if not equals:
@@ -189,7 +191,8 @@ def _why(asked: _Why, command: Command, again: Any) -> int:
         return None if found is None else found["charges"]
 
     def run() -> tuple[bytes, int]:
-        return supervise(Program(command.kind, command.what, command.arguments), charges)
+        transport = "breakeven" if asked.run else "plain"
+        return supervise(Program(command.kind, command.what, command.arguments), charges, transport)
 
     try:
         recording, exit_code = run()
