@@ -93,13 +93,19 @@ impl SlotMemory {
 
     /// Makes the strings of `other` one's own: for a forked child, whose memory is full of their numbers.
     pub(super) fn inherit_strings(&self, other: SlotMemory) {
-        let (mine, theirs) = (self.slot(), other.slot());
-        let used = (theirs.strings_used.load(Ordering::Acquire) as usize).min(STRINGS);
-        for (to, from) in self.words().iter().zip(&other.words()[..used / 4]) {
+        // The parent goes on adding strings meanwhile: what counts is how many are in the bytes that are taken over.
+        let used = (other.slot().strings_used.load(Ordering::Acquire) as usize).min(STRINGS) / 4;
+        let theirs = &other.words()[..used];
+        for (to, from) in self.words().iter().zip(theirs) {
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         }
-        mine.strings_count.store(theirs.strings_count.load(Ordering::Relaxed), Ordering::Relaxed);
-        mine.strings_used.store(used as u32, Ordering::Release);
+        let (mut at, mut count) = (0, 0);
+        while let Some(length) = theirs.get(at) {
+            at += 1 + (length.load(Ordering::Relaxed) as usize).div_ceil(4);
+            count += 1;
+        }
+        self.slot().strings_count.store(count, Ordering::Relaxed);
+        self.slot().strings_used.store((used * 4) as u32, Ordering::Release);
     }
 }
 
@@ -126,6 +132,12 @@ mod tests {
         child.inherit_strings(memory);
         assert_eq!(child.add_string("own"), Some(4));
         assert_eq!(child.strings(0).0, ["a.py:1", "", "größer", "own"]);
+
+        // A fourth string of the parent's comes while the child takes over three.
+        memory.slot().strings_count.store(4, Ordering::Relaxed);
+        let child = self::memory();
+        child.inherit_strings(memory);
+        assert_eq!(child.add_string("own"), Some(4));
     }
 
     #[test]

@@ -333,8 +333,8 @@ mod tests {
 
     #[test]
     fn a_process_that_has_ended_is_a_zombie_and_then_gone() {
-        let mut child = std::process::Command::new("sh").args(["-c", "read x; exit 3"]);
-        let mut child = child.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let mut command = std::process::Command::new("sh");
+        let mut child = command.args(["-c", "read x; exit 3"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
         let mut process = WatchedProcess::new(child.id()).unwrap();
         assert!(matches!(process.sample(), Look::Alive(_)));
         drop(child.stdin.take());
