@@ -3,8 +3,10 @@
 source "$(dirname "$0")/common.sh"
 use_venv_for_cargo
 
-"$VENV/bin/ruff" --version >/dev/null 2>&1 && "$VENV/bin/mypy" --version >/dev/null 2>&1 ||
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check 'mypy>=1.11' 'ruff>=0.6'
+# rich is the one library whose types mypy has to see; on a clean clone nothing of ours is installed yet.
+"$VENV/bin/ruff" --version >/dev/null 2>&1 && "$VENV/bin/mypy" --version >/dev/null 2>&1 &&
+    "$VENV/bin/python" -c 'import rich' >/dev/null 2>&1 ||
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check 'mypy>=1.11' 'ruff>=0.6' 'rich>=13'
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 
