@@ -13,7 +13,6 @@
 //!
 //! Times are microseconds after the start of the run with three digits behind the point, so that no nanosecond is lost.
 
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,30 +24,21 @@ const AGAIN: u64 = 1 << 23;
 
 /// The trace as JSON.
 pub fn write(recording: &Recording) -> String {
-    let mut trace = Trace { start: recording.start, holds: 0, events: Vec::new() };
+    let other = json!({
+        "command": recording.program.argv.join(" "),
+        "python": recording.program.python,
+        "recorder": "breakeven",
+    });
+    let beginning = format!("{{\"displayTimeUnit\":\"ms\",\"otherData\":{other},\"traceEvents\":[");
+    let mut trace = Trace { start: recording.start, holds: 0, first: true, out: beginning };
     let numbers = numbers(recording);
     for (order, (process, &pid)) in recording.processes.iter().zip(&numbers).enumerate() {
         trace.process(process, pid, order);
     }
     trace.flows(recording, &numbers);
     trace.running(recording, &numbers);
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct File {
-        trace_events: Vec<Value>,
-        display_time_unit: &'static str,
-        other_data: Value,
-    }
-    let file = File {
-        trace_events: trace.events,
-        display_time_unit: "ms",
-        other_data: json!({
-            "command": recording.program.argv.join(" "),
-            "python": recording.program.python,
-            "recorder": "breakeven",
-        }),
-    };
-    serde_json::to_string(&file).expect("strings and finite numbers")
+    trace.out.push_str("\n]}\n");
+    trace.out
 }
 
 /// A number for each process, no two the same: the kernel gives numbers again.
@@ -70,9 +60,12 @@ fn is_point(record: &Record) -> bool {
 
 struct Trace {
     start: u64,
+    /// Whether no event has been written yet.
+    first: bool,
+    /// The file so far: a recording can have a million records, and events of it as values would take a gigabyte.
+    out: String,
     /// Locks held so far.
     holds: u64,
-    events: Vec<Value>,
 }
 
 impl Trace {
@@ -95,7 +88,9 @@ impl Trace {
         for (key, value) in more {
             event.insert((*key).into(), value.clone());
         }
-        self.events.push(event.into());
+        self.out.push_str(if self.first { "\n" } else { ",\n" });
+        self.first = false;
+        self.out.push_str(&Value::from(event).to_string());
     }
 
     fn process(&mut self, process: &Process, pid: u64, order: usize) {
