@@ -182,8 +182,14 @@ fn coarser(mut slices: Vec<(u64, u64, Cause)>) -> Vec<(u64, u64, Cause)> {
         let mut kept: Vec<(u64, u64, Cause)> = Vec::with_capacity(slices.len());
         let mut dropped = 0;
         for slice in slices.drain(..) {
+            let only_one = kept.len() == 1;
             match kept.last_mut() {
                 Some(last) if last.2 == slice.2 => last.1 = slice.1,
+                // The first has no one before it: it gives way to the second.
+                Some(first) if only_one && first.1 - first.0 <= limit && dropped < excess => {
+                    dropped += 1;
+                    *first = (first.0, slice.1, slice.2);
+                }
                 Some(last) if slice.1 - slice.0 <= limit && dropped < excess => {
                     dropped += 1;
                     last.1 = slice.1;
@@ -227,4 +233,27 @@ fn remarks(facts: &Facts<'_>) -> Vec<String> {
         remarks.push("What this machine charges was not measured; predictions use a typical machine's.".to_owned());
     }
     remarks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_get_fewer_whichever_is_the_shortest() {
+        for shortest in [0, 1, SLICES / 2, SLICES] {
+            let mut at = 0;
+            let slices: Vec<(u64, u64, Cause)> = (0..=SLICES)
+                .map(|number| {
+                    let begin = at;
+                    at += if number == shortest { 1 } else { 10 };
+                    (begin, at, if number % 2 == 0 { Cause::Compute } else { Cause::Rpc })
+                })
+                .collect();
+            let coarse = coarser(slices);
+            assert!(coarse.len() <= SLICES, "{shortest}");
+            assert_eq!((coarse[0].0, coarse[coarse.len() - 1].1), (0, at));
+            assert!(coarse.windows(2).all(|pair| pair[0].1 == pair[1].0));
+        }
+    }
 }
