@@ -7,6 +7,7 @@ use crate::cause::Cause;
 use crate::causes::{self, bytes, count, seconds};
 use crate::facts::{Facts, Shape, at_line};
 use crate::record::RecordKind;
+use crate::recording::Role;
 use crate::report::{CurvePoint, Fix, FixKind, WorkloadFacts};
 use crate::timeline::OWN;
 
@@ -31,6 +32,11 @@ impl Model {
             let role = facts.roles[number];
             let records = &facts.recording.processes[number].records;
             // Pages that a forked child writes first are copies that a single process would not make.
+            let ours = line.threads.iter().filter(|thread| thread.role == Role::Native);
+            let native: u64 = ours.flat_map(|thread| &thread.leaves).map(|leaf| leaf.run).sum();
+            // A task that waits for its library's threads does not sleep: alone, it would be as fast as they are.
+            let helped =
+                native as f64 * 1e-9 > 0.2 * facts.main_pool().map_or(0.0, |pool| pool.seconds.min(facts.elapsed));
             let mut copies = if number == 0 { 0.0 } else { inherited(facts, number) };
             for (index, thread) in line.threads.iter().enumerate() {
                 for leaf in &thread.leaves {
@@ -38,9 +44,16 @@ impl Model {
                     let kind = (leaf.record != OWN).then(|| records[leaf.record as usize].kind);
                     let is_task = kind.is_some_and(|kind| matches!(kind, RecordKind::Task | RecordKind::Run));
                     // A thread that asks for the interpreter's lock all the time does not sleep.
-                    let sleeps = if thread.restless > 60.0 { 0.0 } else { leaf.asleep() as f64 * 1e-9 };
+                    let sleeps = if thread.restless > 60.0 || helped { 0.0 } else { leaf.asleep() as f64 * 1e-9 };
                     match (number, index, kind) {
                         (0, 0, None | Some(RecordKind::Import | RecordKind::Boot | RecordKind::Task)) => outside += run,
+                        // A generator's code, or a callback's.
+                        (0, _, None)
+                            if matches!(thread.role, Role::TaskHandler | Role::ResultHandler)
+                                && run > 10.0 * facts.charges.message =>
+                        {
+                            outside += run;
+                        }
                         (0, _, None) if thread.is_own() => {
                             work += run;
                             asleep += sleeps;
