@@ -316,7 +316,7 @@ impl<'a> Attributor<'a> {
         let record = self.record(process, leaf.record);
         match record.kind {
             K::Boot | K::Import | K::Initializer | K::Start | K::Pool | K::Close | K::Join => Cause::Startup,
-            K::Run | K::Task => Cause::Compute,
+            K::Run | K::Task | K::Produce => Cause::Compute,
             K::Call | K::Serve => Cause::Rpc,
             K::Dump | K::Load | K::Send | K::Recv => self.message(process, thread, leaf.record),
             K::LockWait if self.crowd(process, record) => Cause::Oversubscription,
@@ -391,6 +391,12 @@ impl<'a> Attributor<'a> {
         let lines = self.lines;
         let line = &lines[process as usize].threads[thread as usize];
         let Some(index) = line.leaf_at(moment) else {
+            let whole = &lines[process as usize];
+            // A feeder comes to life with the first put: until then it is for the thread that will put.
+            if thread > 0 && moment < line.begin && whole.begin <= moment && moment < whole.end && depth > 0 {
+                let found = self.resolve(process, 0, moment, depth - 1);
+                return Outcome { until: found.until.min(line.begin), ..found };
+            }
             // Not yet born, or gone: coming up, or winding up.
             let until = if moment < line.begin { line.begin } else { u64::MAX };
             return Outcome { cause: Cause::Startup, process, own: false, until, active: true, late: false };
@@ -755,7 +761,7 @@ impl<'a> Attributor<'a> {
                 self.spread(from, to, |part, time| parts[part].covered += time * 1e-9);
             }
             // Somebody else's load makes everything late; that is no reason to change what is late.
-            if process == 0 && !(found.late && cause != Cause::Compute) {
+            if process == 0 && !(found.late && found.cause != Cause::Compute) {
                 let own = cause == Cause::Compute && found.process == 0;
                 let boot = cause == Cause::Startup
                     && found.process == 0
@@ -851,4 +857,41 @@ fn is_copying(name: &str, bytes: u64, seconds: f64) -> bool {
     let bare = name.rsplit([':', '.', ' ']).next().unwrap_or(name);
     matches!(bare, "ndarray" | "bytes" | "bytearray" | "array" | "memoryview")
         || bytes >= 65_536 && bytes as f64 > 400e6 * seconds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::Build;
+    use crate::timeline;
+
+    /// Two processes that hand a small message back and forth so many times.
+    fn ping_pong(messages: u32) -> Recording {
+        let mut run = Build::new(2, f64::from(messages) * 1e-4);
+        let child = run.child(0, "fork", 0.0, f64::from(messages) * 1e-4);
+        for message in 0..messages {
+            let at = f64::from(message) * 1e-4;
+            for (process, begin, pipe) in [(0, at, 3), (child, at + 5e-5, 4)] {
+                run.span(process, RecordKind::Recv, begin, begin + 5e-5).object(7 - pipe).value(50).cpu(1e-5);
+                run.span(process, RecordKind::Send, begin + 5e-5, begin + 6e-5).object(pipe).value(50).busy();
+            }
+        }
+        run.finish()
+    }
+
+    fn steps(messages: u32) -> u64 {
+        let recording = ping_pong(messages);
+        let charges = crate::analyze::DEFAULT_CHARGES;
+        let lines = timeline::lines(&recording, &charges);
+        let pairs = Pairs::new(&recording, &lines);
+        let roles = process_roles(&recording);
+        Attributor::new(&recording, &charges, &lines, &pairs, &roles).run().steps
+    }
+
+    #[test]
+    fn the_work_grows_with_the_records_not_faster() {
+        let (few, many) = (steps(2_000), steps(16_000));
+        assert!(many < 9 * few, "{few} steps for 2,000 messages, {many} for 16,000");
+        assert!(many < 100 * 16_000, "{many}");
+    }
 }

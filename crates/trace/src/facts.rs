@@ -114,6 +114,8 @@ pub(crate) struct Facts<'a> {
     pub parallel: bool,
     /// CPU seconds of threads of libraries.
     pub native: f64,
+    /// Several workers call a library each of whose calls takes all cores.
+    pub crowded: bool,
     /// Seconds runnable, over all threads.
     pub delayed: f64,
     /// Seconds runnable while the program itself did not fill the cores: somebody else's load.
@@ -128,6 +130,9 @@ pub(crate) struct Unit {
     pub end: u64,
     /// CPU seconds of its own work.
     pub work: f64,
+    /// Seconds that it sleeps by itself, and how often it fell asleep.
+    pub asleep: f64,
+    pub waits: u64,
     pub site: String,
 }
 
@@ -171,6 +176,7 @@ impl<'a> Facts<'a> {
             spin: None,
             units: units(recording, lines, roles),
             parallel: false,
+            crowded: false,
             native: account.parts.iter().map(|part| part.native).sum(),
             delayed: account.parts.iter().map(|part| part.delayed).sum(),
             others: 0.0,
@@ -190,6 +196,9 @@ impl<'a> Facts<'a> {
         for (first, last) in spans.into_iter().filter(|(first, last)| first < last) {
             facts.era = (facts.era.0.min(first), facts.era.1.max(last));
         }
+        let library = facts.all(RecordKind::Blas).map(|(_, record)| record.value).max().unwrap_or(0) as f64;
+        let callers = facts.started_workers().max(facts.units.len()) as f64;
+        facts.crowded = callers > 1.0 && library > 1.0 && callers.min(facts.cores) * library > facts.cores;
         facts.shape = facts.find_shape();
         facts.spin = facts.find_spin();
         facts.walk();
@@ -211,7 +220,7 @@ impl<'a> Facts<'a> {
             let busy = part.busy();
             let mut ran = part.ran;
             // Threads of libraries that compete for cores with those they help are no help.
-            if part.native > 0.0 && busy + part.delayed > 1.25 * self.cores * width {
+            if part.native > 0.0 && (self.crowded || busy + part.delayed > 1.25 * self.cores * width) {
                 let native = part.native.min(ran[Cause::Compute as usize]);
                 ran[Cause::Compute as usize] -= native;
                 ran[Cause::Oversubscription as usize] += native;
@@ -367,6 +376,18 @@ impl<'a> Facts<'a> {
         if self.main_pool().is_some_and(|pool| pool.in_threads) { 0.0 } else { self.own_sleep }
     }
 
+    /// CPU seconds of taking and giving back locks that were free, outside of the pools' own traffic.
+    pub fn free_locks(&self) -> f64 {
+        let own = self.all(RecordKind::LockFree).filter(|(process, _)| self.roles[*process] != ProcessRole::Manager);
+        let taken: f64 = own.map(|(_, record)| record.value as f64).sum();
+        taken.min(self.process_seconds / self.charges.lock.max(1e-9)) * self.charges.lock
+    }
+
+    /// Workers that can run at the same time.
+    pub fn at_a_time(&self) -> f64 {
+        (self.started_workers().max(self.units.len()).max(1) as f64).min(self.cores)
+    }
+
     /// Tasks in all pools.
     pub fn tasks(&self) -> u64 {
         self.pools.values().map(|pool| pool.tasks).sum()
@@ -509,13 +530,15 @@ fn units(recording: &Recording, lines: &[ProcessLine], roles: &[ProcessRole]) ->
             continue;
         }
         let line = &lines[number];
-        let work: u64 = line
-            .threads
-            .iter()
-            .flat_map(|thread| &thread.leaves)
-            .filter(|leaf| leaf.record != OWN && process.records[leaf.record as usize].kind == RecordKind::Run)
-            .map(|leaf| leaf.run)
-            .sum();
+        let leaves = line.threads.iter().flat_map(|thread| &thread.leaves);
+        let (mut work, mut asleep) = (0, 0);
+        for leaf in
+            leaves.filter(|leaf| leaf.record != OWN && process.records[leaf.record as usize].kind == RecordKind::Run)
+        {
+            work += leaf.run;
+            asleep += leaf.asleep();
+        }
+        let waits = process.threads.first().and_then(|thread| thread.samples.last()).map_or(0, |last| last.voluntary);
         let run = process.records.iter().find(|record| record.kind == RecordKind::Run);
         let name = run.map_or("", |run| text(recording, number as u32, run.name));
         let site = started.get(&u64::from(process.pid)).map_or("", |&(parent, site)| text(recording, parent, site));
@@ -524,6 +547,8 @@ fn units(recording: &Recording, lines: &[ProcessLine], roles: &[ProcessRole]) ->
             begin: line.begin,
             end: line.end,
             work: work as f64 * 1e-9,
+            asleep: asleep as f64 * 1e-9,
+            waits,
             site: site.to_owned(),
         });
     }

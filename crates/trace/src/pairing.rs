@@ -266,12 +266,16 @@ impl Pairs {
         };
         let me = (process, thread);
         let found = match this.kind {
-            K::Recv | K::Poll => by(&self.sends, &|track| {
-                let next = track.first_ending_from(this.begin).filter(|spot| spot.begin <= this.end);
-                next.or_else(|| track.last_ended_by(this.end))
-            })
-            .filter(|spot| (spot.process, spot.thread) != me)
-            .map(of),
+            K::Recv | K::Poll => self
+                .nth_send(this)
+                .or_else(|| {
+                    by(&self.sends, &|track| {
+                        let next = track.first_ending_from(this.begin).filter(|spot| spot.begin <= this.end);
+                        next.or_else(|| track.last_ended_by(this.end))
+                    })
+                })
+                .filter(|spot| (spot.process, spot.thread) != me)
+                .map(of),
             K::Get => {
                 // Waits that no inner span explains: for whoever puts, and so for whoever writes its pipe.
                 by(&self.sends, &|track| track.first_ending_from(this.begin))
@@ -296,6 +300,19 @@ impl Pairs {
             Some(target) => target,
             None => self.helper_target(line, process, thread),
         }
+    }
+
+    /// Pipes keep the order, and locks keep messages whole: the n-th that is read is the n-th that was written, if none of
+    /// the records is missing.
+    fn nth_send(&self, recv: &Record) -> Option<Spot> {
+        let recvs = self.recvs.get(&recv.object)?;
+        let sends = self.peers.get(&recv.object).and_then(|peer| self.sends.get(peer));
+        let sends = sends.or_else(|| self.sends.get(&recv.object))?;
+        if recv.kind != RecordKind::Recv || sends.by_begin.len() != recvs.by_end.len() {
+            return None;
+        }
+        let n = recvs.by_end.partition_point(|spot| spot.end < recv.end);
+        sends.by_begin.get(n).copied().filter(|spot| spot.begin <= recv.end)
     }
 
     /// A thread of the standard library's without anything to wait for waits for the program's own thread.

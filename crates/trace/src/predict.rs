@@ -35,8 +35,8 @@ impl Model {
             let ours = line.threads.iter().filter(|thread| thread.role == Role::Native);
             let native: u64 = ours.flat_map(|thread| &thread.leaves).map(|leaf| leaf.run).sum();
             // A task that waits for its library's threads does not sleep: alone, it would be as fast as they are.
-            let helped =
-                native as f64 * 1e-9 > 0.2 * facts.main_pool().map_or(0.0, |pool| pool.seconds.min(facts.elapsed));
+            let all: u64 = line.threads.iter().flat_map(|thread| &thread.leaves).map(|leaf| leaf.run).sum();
+            let helped = native > all / 8;
             let mut copies = if number == 0 { 0.0 } else { inherited(facts, number) };
             for (index, thread) in line.threads.iter().enumerate() {
                 for leaf in &thread.leaves {
@@ -46,6 +46,7 @@ impl Model {
                     // A thread that asks for the interpreter's lock all the time does not sleep.
                     let sleeps = if thread.restless > 60.0 || helped { 0.0 } else { leaf.asleep() as f64 * 1e-9 };
                     match (number, index, kind) {
+                        (0, _, Some(RecordKind::Produce)) => outside += run,
                         (0, 0, None | Some(RecordKind::Import | RecordKind::Boot | RecordKind::Task)) => outside += run,
                         // A generator's code, or a callback's.
                         (0, _, None)
@@ -85,10 +86,15 @@ impl Model {
         if let Some(spin) = facts.spin {
             outside = (outside - spin.seconds).max(0.0);
         }
+        let locks = facts.free_locks().min(0.9 * work);
+        work -= locks;
+        worker_side += locks;
         let pool = facts.main_pool();
         let units = facts.units.len() as u64;
         let workers = pool.map_or(units as usize, |pool| pool.workers.max(facts.started_workers())).max(1) as u32;
-        let tasks = pool.map_or(units, |pool| pool.tasks).max(1);
+        // Processes that only wait do so many times, and each of these could be waited for at the same time.
+        let waits: u64 = if 2.0 * work < asleep { facts.units.iter().map(|unit| unit.waits).sum() } else { 0 };
+        let tasks = pool.map_or(units.max(waits), |pool| pool.tasks).max(1);
         let items = pool.map_or(tasks, |pool| pool.items.max(pool.tasks)).max(1);
         let startup = causes::gain(facts, Cause::Startup);
         let started = facts.recording.processes.len().saturating_sub(1).max(1) as f64;

@@ -503,7 +503,10 @@ fn speakers(records: &[Record], threads: &[ThreadLine], begin: u64, end: u64) ->
 /// How far a leaf is from the program's own code; 0 is nearest.
 fn nearness(records: &[Record], thread: &ThreadLine, leaf: &Leaf) -> u8 {
     let own = leaf.record == OWN
-        || matches!(records[leaf.record as usize].kind, RecordKind::Task | RecordKind::Run | RecordKind::Serve);
+        || matches!(
+            records[leaf.record as usize].kind,
+            RecordKind::Task | RecordKind::Run | RecordKind::Serve | RecordKind::Produce
+        );
     match (thread.role, own, leaf.waits) {
         (Role::Main | Role::User | Role::ThreadWorker, true, _) => 1,
         // Of those that wait, one whose reason is known.

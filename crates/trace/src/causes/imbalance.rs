@@ -95,6 +95,23 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_for_a_feeder_that_is_not_yet_there_is_for_the_work_before_the_put() {
+        let mut run = Build::new(2, 6.0);
+        for (number, until) in [(0, 2.0), (1, 5.9)] {
+            let child = run.child(0, "fork", 0.01, until + 0.02);
+            let feeder = run.thread(child, crate::recording::Role::Feeder);
+            run.span(child, K::Run, 0.01, until + 0.01).name("count").busy();
+            run.span_of(child, feeder, K::Send, until, until + 0.003).object(3).value(20).busy();
+            // The writer is not back from its call when the reader has the message, and waits for the next.
+            let begin = if number == 0 { 0.02 } else { 2.001 };
+            run.span(0, K::Recv, begin, until + 0.001).object(3).value(20).asleep();
+        }
+        let report = analyze(&run.finish());
+        assert_eq!(report.primary.cause, Cause::Imbalance, "{:?}", report.primary);
+        assert!(report.processes[0].causes[0].cause == Cause::Compute, "{:?}", report.processes[0].causes);
+    }
+
+    #[test]
     fn even_work_is_no_imbalance() {
         let mut run = Build::new(2, 5.2);
         run.span(0, K::Submit, 0.1, 0.1).object(7).link(1).value(2);

@@ -7,8 +7,10 @@ use crate::cause::Cause;
 use crate::facts::Facts;
 use crate::record::RecordKind;
 
+/// What is seen of it, and what the locks cost that were free: each takes a system call or two, and the cache line from the
+/// core that had it.
 pub(super) fn gain(facts: &Facts<'_>) -> f64 {
-    facts.path[Cause::QueueContention as usize]
+    facts.path[Cause::QueueContention as usize] + facts.free_locks() / facts.at_a_time()
 }
 
 pub(super) fn words(facts: &Facts<'_>) -> Words {
@@ -84,6 +86,26 @@ pub(super) fn words(facts: &Facts<'_>) -> Words {
 mod tests {
     use crate::build::Build;
     use crate::{Cause, RecordKind as K, analyze};
+
+    #[test]
+    fn locks_that_are_free_cost_too() {
+        let mut run = Build::new(2, 2.05);
+        for _ in 0..2 {
+            let child = run.child(0, "fork", 0.0, 2.0);
+            run.span(child, K::Run, 0.0, 2.0).name("throw").busy();
+            run.span(child, K::LockFree, 1.9, 1.9).object(9).value(600_000);
+        }
+        let pid = run.pid(1);
+        run.span(0, K::Join, 0.0, 2.02).object(pid).asleep();
+        let report = analyze(&run.finish());
+        assert_eq!(report.primary.cause, Cause::QueueContention, "{:?}", report.primary);
+        let serial = report.fixes.iter().find(|fix| fix.kind == crate::report::FixKind::Serial).unwrap();
+        assert!(
+            (2.0..2.5).contains(&serial.predicted_seconds),
+            "four seconds less 1.8 of locks: {}",
+            serial.predicted_seconds
+        );
+    }
 
     #[test]
     fn four_processes_fight_over_a_lock() {
