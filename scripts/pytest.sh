@@ -6,7 +6,7 @@ dir=$1
 shift
 # Each test has its own limit (pyproject.toml), by a signal that Python must be awake to handle. This is for what does
 # not wake: SIGABRT makes faulthandler print the stack of every thread before the end.
-limit=${PYTEST_LIMIT:-2400}
+limit=${PYTEST_LIMIT:-2700}
 foreground=()
 [ -t 0 ] && foreground=(--foreground) # else Ctrl-C at a terminal would not reach the tests
 

@@ -115,7 +115,7 @@ def test_receipt_only_where_asked(tmp_path):
         (["run", "-c"], "argument expected"),
         (["run", "--nope", "x.py"], "unknown option"),
         (["runn", "x.py"], "no command"),
-        (["why", "x.py"], "not there yet"),
+        (["why"], "nothing to run"),
         (["bench"], "not there yet"),
         (["top"], "not there yet"),
         (["simulate"], "not there yet"),

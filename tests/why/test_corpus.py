@@ -44,6 +44,7 @@ def test_the_entry_is_complete(program):
         assert "serial" in program.variants and "fixed" in program.variants
 
 
+@pytest.mark.matrix  # half a minute; what the programs print does not depend on Python's version
 @pytest.mark.parametrize("program", CORPUS, ids=lambda program: program.name)
 def test_all_variants_print_the_same(program):
     assert program.missing() == []
