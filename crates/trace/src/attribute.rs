@@ -180,8 +180,7 @@ pub(crate) fn process_roles(recording: &Recording) -> Vec<ProcessRole> {
         }
         let has = |kinds: &[RecordKind]| process.records.iter().any(|record| kinds.contains(&record.kind));
         let name = process.name.to_lowercase();
-        if name.contains("resource_tracker") || name.contains("resource-tracker") || name.contains("forkserver-server")
-        {
+        if name.contains("resource_tracker") || name.contains("resource-tracker") || name == "forkserver" {
             ProcessRole::Helper
         } else if has(&[RecordKind::Serve]) || name.contains("manager") && !has(&[RecordKind::Task, RecordKind::Run]) {
             ProcessRole::Manager

@@ -347,6 +347,12 @@ impl<'a> Facts<'a> {
                 && record.end < last
         });
         let begin = handed.map(|record| record.end).max()?;
+        // Who takes results in between works with them.
+        let takes = |kind| matches!(kind, RecordKind::Result | RecordKind::Get | RecordKind::Recv | RecordKind::Join);
+        if records.iter().any(|one| one.thread == main.tid && takes(one.kind) && begin < one.begin && one.begin < last)
+        {
+            return None;
+        }
         let span = last.saturating_sub(begin);
         if (span as f64) < 0.1 * self.elapsed * 1e9 {
             return None;
@@ -380,12 +386,28 @@ impl<'a> Facts<'a> {
     pub fn free_locks(&self) -> f64 {
         let own = self.all(RecordKind::LockFree).filter(|(process, _)| self.roles[*process] != ProcessRole::Manager);
         let taken: f64 = own.map(|(_, record)| record.value as f64).sum();
-        taken.min(self.process_seconds / self.charges.lock.max(1e-9)) * self.charges.lock
+        (taken * (self.charges.lock + self.per_call())).min(self.process_seconds)
+    }
+
+    /// What a call of the standard library's costs its caller in the caller's own code, with our hook around it: arguments, a
+    /// method of Python's. A part of what a small message takes, so that it is in this machine's measure.
+    pub fn per_call(&self) -> f64 {
+        0.15 * self.charges.message
     }
 
     /// Workers that can run at the same time.
     pub fn at_a_time(&self) -> f64 {
         (self.started_workers().max(self.units.len()).max(1) as f64).min(self.cores)
+    }
+
+    /// The seconds of a cause, as far as they are the program's own on a machine that has other work: hardly more than it ran,
+    /// and what the machine usually charges for waking up. With nothing else to do on the machine, all of them.
+    pub fn own_part(&self, cause: Cause, seconds: f64, usual: f64) -> f64 {
+        if self.others < 0.15 * self.elapsed {
+            return seconds;
+        }
+        let ran: f64 = self.account.parts.iter().map(|part| part.ran[cause as usize]).sum();
+        seconds.min(1.25 * ran + usual)
     }
 
     /// Tasks in all pools.

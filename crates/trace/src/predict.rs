@@ -39,15 +39,23 @@ impl Model {
             let helped = native > all / 8;
             let mut copies = if number == 0 { 0.0 } else { inherited(facts, number) };
             for (index, thread) in line.threads.iter().enumerate() {
-                for leaf in &thread.leaves {
-                    let run = leaf.run as f64 * 1e-9;
+                for (place, leaf) in thread.leaves.iter().enumerate() {
+                    // What a call costs around its span is not the work's.
+                    let called = thread.leaves.get(place + 1).is_some_and(|next| {
+                        next.record != leaf.record
+                            && next.record != OWN
+                            && line.enclosing[next.record as usize] == leaf.record
+                    });
+                    let run = (leaf.run as f64 * 1e-9 - if called { facts.per_call() } else { 0.0 }).max(0.0);
                     let kind = (leaf.record != OWN).then(|| records[leaf.record as usize].kind);
                     let is_task = kind.is_some_and(|kind| matches!(kind, RecordKind::Task | RecordKind::Run));
                     // A thread that asks for the interpreter's lock all the time does not sleep.
                     let sleeps = if thread.restless > 60.0 || helped { 0.0 } else { leaf.asleep() as f64 * 1e-9 };
                     match (number, index, kind) {
                         (0, _, Some(RecordKind::Produce)) => outside += run,
-                        (0, 0, None | Some(RecordKind::Import | RecordKind::Boot | RecordKind::Task)) => outside += run,
+                        // Its `Boot` is the recorder's.
+                        (0, 0, None | Some(RecordKind::Import | RecordKind::Task)) => outside += run,
+                        (0, _, Some(RecordKind::Boot)) => {}
                         // A generator's code, or a callback's.
                         (0, _, None)
                             if matches!(thread.role, Role::TaskHandler | Role::ResultHandler)
@@ -55,7 +63,7 @@ impl Model {
                         {
                             outside += run;
                         }
-                        (0, _, None) if thread.is_own() => {
+                        (0, _, None) if thread.role == Role::User => {
                             work += run;
                             asleep += sleeps;
                         }

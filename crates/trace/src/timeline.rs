@@ -174,6 +174,16 @@ pub(crate) fn waits(kind: RecordKind) -> bool {
     )
 }
 
+/// Whether a leaf's span does nothing but wait, so that it needs hardly any CPU time.
+fn only_waits(records: &[Record], leaf: &Leaf) -> bool {
+    use RecordKind as K;
+    leaf.record != OWN
+        && matches!(
+            records[leaf.record as usize].kind,
+            K::Join | K::Close | K::Result | K::Poll | K::LockWait | K::Get | K::Put
+        )
+}
+
 /// Whether a record is a point, or counts for its object only: no span of the thread.
 fn is_point(kind: RecordKind) -> bool {
     use RecordKind as K;
@@ -243,7 +253,12 @@ fn process_line(process: &Process, run: (u64, u64), charges: &Charges) -> Proces
             (from.clamp(begin, end), to.clamp(begin, end))
         };
         let spans = by_thread.get(&thread.tid).unwrap_or(&nobody);
-        let role = if index == 0 { Role::Main } else { thread.role };
+        let role = match thread.role {
+            _ if index == 0 => Role::Main,
+            // loky has feeders of its own.
+            Role::User if thread.name.ends_with("_feed") => Role::Feeder,
+            role => role,
+        };
         let helps = !matches!(role, Role::Main | Role::User | Role::ThreadWorker);
         let mut cut = cut(records, spans, &mut enclosing, &mut exclusive, from, to);
         // Outside of spans a thread of the standard library's waits for something to do.
@@ -390,14 +405,20 @@ fn weigh(
         }
         // What is left ran inside waits: reading, waking up.
         let left = rest.saturating_sub(elastic);
-        let room: u64 = window.iter().filter(|leaf| leaf.waits).map(|leaf| leaf.duration() - leaf.run).sum();
-        if left > 0 && room > 0 {
-            let ratio = (left as f64 / room as f64).min(1.0);
+        let room =
+            |leaf: &Leaf| (leaf.duration() - leaf.run) as f64 * if only_waits(records, leaf) { 0.1 } else { 1.0 };
+        let all: f64 = window.iter().filter(|leaf| leaf.waits).map(room).sum();
+        if left > 0 && all > 0.0 {
+            let ratio = (left as f64 / all).min(1.0);
             for leaf in window.iter_mut().filter(|leaf| leaf.waits) {
-                leaf.run += (ratio * (leaf.duration() - leaf.run) as f64) as u64;
+                leaf.run += (ratio * room(leaf)) as u64;
             }
         }
         let mut delay = after.delay.saturating_sub(before.delay);
+        // Who was runnable at both ends and gave up its core of its own will not once in between has not slept.
+        if before.state == b'R' && after.state == b'R' && before.voluntary == after.voluntary {
+            delay = delay.max((after.at - before.at).saturating_sub(cpu));
+        }
         for waiting in [false, true] {
             let room: u64 =
                 window.iter().filter(|leaf| leaf.waits == waiting).map(|leaf| leaf.duration() - leaf.run).sum();

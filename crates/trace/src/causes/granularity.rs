@@ -5,7 +5,8 @@ use crate::cause::Cause;
 use crate::facts::Facts;
 
 pub(super) fn gain(facts: &Facts<'_>) -> f64 {
-    facts.path[Cause::Granularity as usize]
+    let usual = facts.tasks() as f64 * 2.0 * facts.charges.wake;
+    facts.own_part(Cause::Granularity, facts.path[Cause::Granularity as usize], usual)
 }
 
 pub(super) fn words(facts: &Facts<'_>) -> Words {

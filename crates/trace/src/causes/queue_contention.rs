@@ -93,7 +93,7 @@ mod tests {
         for _ in 0..2 {
             let child = run.child(0, "fork", 0.0, 2.0);
             run.span(child, K::Run, 0.0, 2.0).name("throw").busy();
-            run.span(child, K::LockFree, 1.9, 1.9).object(9).value(600_000);
+            run.span(child, K::LockFree, 1.9, 1.9).object(9).value(200_000);
         }
         let pid = run.pid(1);
         run.span(0, K::Join, 0.0, 2.02).object(pid).asleep();

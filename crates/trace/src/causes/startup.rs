@@ -9,7 +9,13 @@ use crate::facts::{Facts, Shape};
 use crate::record::RecordKind;
 
 pub(super) fn gain(facts: &Facts<'_>) -> f64 {
-    facts.path[Cause::Startup as usize] - facts.boot
+    let children = facts.recording.processes.iter().zip(facts.roles).skip(1).filter(|(_, role)| role.counts());
+    let usual = children.map(|(child, _)| match child.method.as_str() {
+        "fork" => facts.charges.fork,
+        "forkserver" => facts.charges.forkserver,
+        _ => facts.charges.spawn,
+    });
+    facts.own_part(Cause::Startup, facts.path[Cause::Startup as usize] - facts.boot, usual.sum())
 }
 
 pub(super) fn words(facts: &Facts<'_>) -> Words {
