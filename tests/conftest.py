@@ -1,6 +1,7 @@
 """What every test runs under: nothing may be left when it ends."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,10 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tests.support import leaks, methods  # noqa: E402
+
+# What a shell runs in the background inherits that Ctrl-C is ignored; programs under test must not.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
