@@ -7,13 +7,13 @@ thread, and gets its hooks at the beginning of the block and loses them at its e
 from __future__ import annotations
 
 import os
-import platform
 import struct
 import subprocess
 import sys
 import time
 
 from .. import _cores, _native
+from . import entering
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,12 +41,7 @@ class Recorder:
             raise RuntimeError("this process is being recorded already: blocks of breakeven.why() do not nest")
         self._started = time.time()
         helper = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                _HELPER,
-                os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))),
-            ],
+            [sys.executable, "-c", entering("api", "help_recording()")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is not for it
@@ -75,17 +70,12 @@ class Recorder:
         end = time.monotonic_ns()
         hooks.finish(None)
         hooks.stop()
-        about = {
-            "argv": list(sys.argv),
-            "python": platform.python_version(),
-            "directory": os.getcwd(),
-            "exit_code": 0,
-            "started": self._started,
-            "transport": "plain",
-        }
+        from .supervisor import about
+
+        program = about(list(sys.argv), 0, self._started)
         try:
             assert helper.stdin is not None and helper.stdout is not None
-            told = (about, _cores.usable_cores(), end, charges() if charges is not None else None)
+            told = (program, _cores.usable_cores(), end, charges() if charges is not None else None)
             helper.stdin.write(repr(told).encode() + b"\n")
             helper.stdin.flush()
             length = helper.stdout.read(_LENGTH.size)
@@ -123,14 +113,6 @@ class Recorder:
                 helper.wait()
 
 
-_HELPER = """
-import sys
-sys.path.append(sys.argv[1])
-from breakeven._why.api import help_recording
-help_recording()
-"""
-
-
 def help_recording() -> None:
     """The helper: records its parent until it is told the end, or its parent has gone."""
     import ast
@@ -145,7 +127,7 @@ def help_recording() -> None:
     line = sys.stdin.buffer.readline()
     if not line:
         return
-    about, cores, end, charges = ast.literal_eval(line.decode())
-    recording = collector.finish(about, cores, charges, end)
+    program, cores, end, charges = ast.literal_eval(line.decode())
+    recording = collector.finish(program, cores, charges, end)
     sys.stdout.buffer.write(_LENGTH.pack(len(recording)) + recording)
     sys.stdout.buffer.flush()

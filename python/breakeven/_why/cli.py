@@ -170,7 +170,7 @@ def why(arguments: list[str]) -> int:
 
 def _why(asked: _Why, command: Command, again: Any) -> int:
     from . import machine as charges_of
-    from .supervisor import Program, supervise
+    from .supervisor import supervise
 
     remarks: list[str] = []
 
@@ -192,7 +192,7 @@ def _why(asked: _Why, command: Command, again: Any) -> int:
 
     def run() -> tuple[bytes, int]:
         transport = "breakeven" if asked.run else "plain"
-        return supervise(Program(command.kind, command.what, command.arguments), charges, transport)
+        return supervise(command, charges, transport)
 
     try:
         recording, exit_code = run()

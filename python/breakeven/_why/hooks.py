@@ -16,7 +16,7 @@ import sys
 import sysconfig
 
 from .. import _native
-from . import kinds
+from . import entering, kinds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -322,16 +322,8 @@ class Enter:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The child unpickles this before it takes the parent's sys.path over.
-        home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        code = (
-            "try:\n"
-            " from breakeven._why import hooks\n"
-            "except ModuleNotFoundError:\n"
-            " import sys\n"
-            f" sys.path.append({home!r})\n"
-            " from breakeven._why import hooks\n"
-            f"hooks.enter({_path!r}, {os.getpid()}, {_cost()!r}, {self.method!r})\n"
-        )
+        call = f"enter({_path!r}, {os.getpid()}, {_cost()!r}, {self.method!r})"
+        code = entering("hooks", call)
         return exec, (code, {})
 
 

@@ -18,40 +18,25 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
 
 from .. import _cores, _native
+from . import entering
+from .command import BadCommand, Command, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["Program", "supervise"]
+__all__ = ["about", "supervise"]
 
 # Passed on to the program. SIGINT and SIGQUIT only if somebody sent them: the terminal sends its own to all.
 _PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
 _FROM_TERMINAL = ("SIGINT", "SIGQUIT")
 
 
-@dataclass
-class Program:
-    """What to run.
-
-    kind: "" for a file, "-m" for a module, "-c" for code. what: which. arguments: what it gets.
-    """
-
-    kind: str
-    what: str
-    arguments: list[str] = field(default_factory=list)
-
-    def argv(self) -> list[str]:
-        """As the user typed it."""
-        return [*([self.kind] if self.kind else []), self.what, *self.arguments]
-
-
 def supervise(
-    program: Program,
+    command: Command,
     charges: dict[str, float] | Callable[[], dict[str, float] | None] | None = None,
     transport: str = "plain",
 ) -> tuple[bytes, int]:
@@ -61,57 +46,46 @@ def supervise(
     the program has ended. Raises OSError if the program cannot be started.
     """
     collector = _native.TraceCollector()
-    command = [
+    interpreter = [
         sys.executable,
         *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]
         "-c",
-        _enter_code(),
+        entering("child", "main()"),
         collector.path,
         transport,
-        program.kind,
-        program.what,
-        *program.arguments,
+        command.kind,
+        command.what,
+        *command.arguments,
     ]
     signals = _Signals()
     started = time.time()
     collector.started(0)
-    try:
-        with signals:
-            child = subprocess.Popen(command, close_fds=False)
-            signals.pid = child.pid
-            collector.started(child.pid)
-            end = _look_after(collector, child.pid, signals)
-    finally:
-        signals.restore()
+    with signals:
+        child = subprocess.Popen(interpreter, close_fds=False)
+        signals.pid = child.pid
+        collector.started(child.pid)
+        end = _look_after(collector, child.pid)
     _, status = os.waitpid(child.pid, 0)
     child.returncode = code = os.waitstatus_to_exitcode(status)
-    about = {
-        "argv": program.argv(),
+    if callable(charges):
+        charges = charges()
+    program = about(command.as_typed(), code, started, transport)
+    return collector.finish(program, _cores.usable_cores(), charges, end), code
+
+
+def about(argv: list[str], exit_code: int, started: float, transport: str = "plain") -> dict[str, Any]:
+    """What a recording says of the program: crates/trace's `recording::Program`."""
+    return {
+        "argv": argv,
         "python": platform.python_version(),
         "directory": os.getcwd(),
-        "exit_code": code,
+        "exit_code": exit_code,
         "started": started,
         "transport": transport,
     }
-    if callable(charges):
-        charges = charges()
-    return collector.finish(about, _cores.usable_cores(), charges, end), code
 
 
-def _enter_code() -> str:
-    home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    return (
-        "try:\n"
-        " from breakeven._why import child\n"
-        "except ModuleNotFoundError:\n"
-        " import sys\n"
-        f" sys.path.append({home!r})\n"
-        " from breakeven._why import child\n"
-        "child.main()\n"
-    )
-
-
-def _look_after(collector: Any, pid: int, signals: _Signals) -> int:
+def _look_after(collector: Any, pid: int) -> int:
     """Until the program's first process has ended. Returns when that was, in nanoseconds of the monotonic clock."""
     ended = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
     try:
@@ -141,9 +115,6 @@ class _Signals:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.restore()
-
-    def restore(self) -> None:
         while self.before:
             number, handler = self.before.popitem()
             signal.signal(number, handler)
@@ -182,13 +153,11 @@ def main() -> None:
             save = value
         else:
             json_file = value
-    from .command import BadCommand, parse
-
     try:
         command = parse(arguments)
     except BadCommand as error:
         raise SystemExit(f"{error}\n{main.__doc__}") from None
-    recording, code = supervise(Program(command.kind, command.what, command.arguments))
+    recording, code = supervise(command)
     if save:
         with open(save, "wb") as file:
             file.write(recording)

@@ -12,10 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::call::call;
-use super::open_record;
-
-/// Holding a lock for less is not worth a record.
-const WORTH_A_RECORD: u64 = 20_000;
+use super::{WORTH_A_RECORD, open_record};
 
 /// Stands between a lock of `multiprocessing.synchronize` and its semaphore.
 #[pyclass(frozen, module = "breakeven._native")]

@@ -36,6 +36,9 @@ pub(crate) use lock::{LockMethod, TracedLock};
 pub(crate) use serve::ServedConnection;
 pub(crate) use task::{ProducedItems, TaskCall, TaskSource};
 
+/// Nanoseconds: holding a lock, or making an item, for less is not worth a record.
+const WORTH_A_RECORD: u64 = 20_000;
+
 /// Python objects of the hooks, made when the module is imported: see `statics.rs`.
 pub(crate) struct State {
     /// Text -> its number in this process's strings.

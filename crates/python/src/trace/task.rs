@@ -9,7 +9,7 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use super::call::call;
 use super::hook::{context, executor_link, failure, job_link, quiet};
-use super::{intern as intern_string, open_record, type_name};
+use super::{WORTH_A_RECORD, intern as intern_string, open_record, type_name};
 
 /// Stands in the place of the queue that a worker takes its tasks from; each comes with a function that records it.
 #[pyclass(frozen, module = "breakeven._native")]
@@ -202,9 +202,6 @@ pub(crate) struct ProducedItems {
     next: Py<PyAny>,
     object: u64,
 }
-
-/// Making an item faster than this is not worth a record.
-const WORTH_A_RECORD: u64 = 20_000;
 
 #[pymethods]
 impl ProducedItems {

@@ -26,27 +26,13 @@ pub(crate) fn len(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
 
 /// Maps the first `len` bytes of the file, shared and writable.
 pub(crate) fn map_shared(fd: BorrowedFd<'_>, len: usize) -> Result<NonNull<u8>, Errno> {
-    // SAFETY: a null hint lets the kernel choose an unused range, so no existing memory of this
-    // process is affected; `len` is non-zero (checked by every caller's constant layout).
-    let base = unsafe {
-        rustix::mm::mmap(
-            core::ptr::null_mut(),
-            len,
-            ProtFlags::READ | ProtFlags::WRITE,
-            MapFlags::SHARED | MapFlags::NORESERVE,
-            fd,
-            0,
-        )?
-    };
-    // A core dump of a Python process should not contain the whole reserved range. Best effort.
-    // SAFETY: the range was mapped just above and DONTDUMP changes no memory contents.
-    let _ = unsafe { rustix::mm::madvise(base, len, rustix::mm::Advice::LinuxDontDump) };
-    NonNull::new(base.cast()).ok_or(Errno::NOMEM)
+    map_part(fd, 0, len)
 }
 
 /// Maps `len` bytes at `offset`, shared and writable, at an address of the kernel's choice.
 pub(crate) fn map_part(fd: BorrowedFd<'_>, offset: u64, len: usize) -> Result<NonNull<u8>, Errno> {
-    // SAFETY: as in `map_shared`: a fresh range chosen by the kernel.
+    // SAFETY: a null hint lets the kernel choose an unused range, so no existing memory of this
+    // process is affected; `len` is non-zero (checked by every caller's constant layout).
     let base = unsafe {
         rustix::mm::mmap(
             core::ptr::null_mut(),
@@ -57,14 +43,15 @@ pub(crate) fn map_part(fd: BorrowedFd<'_>, offset: u64, len: usize) -> Result<No
             offset,
         )?
     };
-    // SAFETY: as in `map_shared`.
+    // A core dump of a Python process should not contain the whole reserved range. Best effort.
+    // SAFETY: the range was mapped just above and DONTDUMP changes no memory contents.
     let _ = unsafe { rustix::mm::madvise(base, len, rustix::mm::Advice::LinuxDontDump) };
     NonNull::new(base.cast()).ok_or(Errno::NOMEM)
 }
 
 /// Maps `len` bytes at `offset` copy-on-write, at an address of the kernel's choice.
 pub(crate) fn map_private(fd: BorrowedFd<'_>, offset: u64, len: usize) -> Result<NonNull<u8>, Errno> {
-    // SAFETY: as in `map_shared`: a fresh range chosen by the kernel.
+    // SAFETY: as in `map_part`: a fresh range chosen by the kernel.
     let base = unsafe {
         rustix::mm::mmap(
             core::ptr::null_mut(),

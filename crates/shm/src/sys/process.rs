@@ -52,12 +52,16 @@ fn read_stat(pid: u32) -> Stat {
     }
 }
 
-/// State and start time from the text of `/proc/PID/stat`. The command name in parentheses may
-/// itself contain blanks and parentheses, so fields are counted from the last `)`.
-fn parse_stat(line: &[u8]) -> Option<(u8, u64)> {
+/// The fields of a `/proc/PID/stat` from the third, the state, on. The command name in parentheses
+/// may itself contain blanks and parentheses, so fields are counted from the last `)`.
+pub(crate) fn stat_fields(line: &[u8]) -> Option<core::str::SplitAsciiWhitespace<'_>> {
     let after_name = line.iter().rposition(|&byte| byte == b')')? + 1;
-    let rest = core::str::from_utf8(line.get(after_name..)?).ok()?;
-    let mut fields = rest.split_ascii_whitespace();
+    Some(core::str::from_utf8(line.get(after_name..)?).ok()?.split_ascii_whitespace())
+}
+
+/// State and start time from the text of `/proc/PID/stat`.
+fn parse_stat(line: &[u8]) -> Option<(u8, u64)> {
+    let mut fields = stat_fields(line)?;
     let state = *fields.next()?.as_bytes().first()?;
     // Field 3 (state) was taken; field 22 is the 19th of what remains.
     let start_time = fields.nth(18)?.parse().ok()?;

@@ -80,8 +80,7 @@ pub struct ThreadAccount {
 
 /// The fields of a `stat` file after the command, from `state` (field 3) on.
 fn fields(line: &[u8]) -> Option<Vec<&str>> {
-    let after_name = line.iter().rposition(|&byte| byte == b')')? + 1;
-    Some(core::str::from_utf8(line.get(after_name..)?).ok()?.split_ascii_whitespace().collect())
+    Some(crate::sys::process::stat_fields(line)?.collect())
 }
 
 fn number<T: core::str::FromStr>(fields: &[&str], field: usize) -> Option<T> {
