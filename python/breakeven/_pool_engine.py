@@ -24,7 +24,7 @@ from multiprocessing import popen_fork, util
 
 from . import _blas
 from . import _pool_wire as wire
-from ._pool_errors import POOL, PoolTerminated, TaskTimeout, WorkerDied, may_be_the_users, unsent
+from ._pool_errors import POOL, PoolTerminated, WorkerDied, may_be_the_users, unsent
 from ._pool_state import HeldCall, HeldCalls, Ledger, Map, Pacer, Parcel, Starts
 from ._pool_wire import BYE, DAMAGED, DIED, FAILED, ONE, PART, READY, UNFIT
 from ._pool_worker import Cells, ChannelEnd, Setup, ThreadPort, process_main, thread_main
@@ -96,6 +96,8 @@ class Worker:
 
 
 def _timeout(limit, pid, task, where="running"):
+    from ._task_timeout import TaskTimeout
+
     return TaskTimeout(task, limit, pid)
 
 

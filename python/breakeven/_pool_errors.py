@@ -9,16 +9,10 @@ from __future__ import annotations
 
 import pickle
 import signal as _signal
-import sys
 import threading
 
 # What is needed only when something has gone wrong is imported then: `multiprocessing.pool`, for one, costs as much as
 # starting a pool.
-if sys.version_info >= (3, 11):
-    _FuturesTimeout = TimeoutError
-else:
-    from concurrent.futures import TimeoutError as _FuturesTimeout
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from multiprocessing.pool import MaybeEncodingError, RemoteTraceback  # type: ignore[attr-defined]
@@ -31,14 +25,9 @@ __all__ = [
     "TaskAborted",
     "TaskError",
     "TaskPanicked",
-    "TaskTimeout",
     "UnreadableError",
     "WorkerDied",
 ]
-
-
-# concurrent.futures has a TimeoutError of its own before CPython 3.11.
-_TIMEOUTS = tuple(dict.fromkeys((_FuturesTimeout, TimeoutError)))
 
 
 def _stdlib(name: str) -> Any:
@@ -110,25 +99,6 @@ class TaskAborted(TaskError):
 
     def __str__(self):
         return self.args[0]
-
-
-class TaskTimeout(TaskError, *_TIMEOUTS):  # type: ignore[misc]
-    """A task ran for longer than it may, and was stopped: its worker was killed and replaced.
-
-    Attributes:
-        task: the call as text, or its index within its call of `map`.
-        limit: the seconds that it was given.
-        pid: process id of the worker.
-    """
-
-    def __init__(self, task=None, limit=None, pid=None):
-        super().__init__(task, limit, pid)
-        self.task = task
-        self.limit = limit
-        self.pid = pid
-
-    def __str__(self):
-        return f"task {self.task} ran for longer than the {self.limit:g} s that it was given, and was stopped"
 
 
 def unsent(error):

@@ -32,7 +32,8 @@ from . import _pool_wire as wire
 from ._cores import usable_cores
 from ._futures import CallFuture, settle
 from ._pool_engine import Engine, ProcessTransport
-from ._pool_errors import Family, PoolTerminated, TaskTimeout, UnreadableError, WorkerDied
+from ._pool_errors import Family, PoolTerminated, UnreadableError, WorkerDied
+from ._task_timeout import TaskTimeout
 from .pool import IMapJob
 from .pool import TimeoutError as _PoolTimeout
 
