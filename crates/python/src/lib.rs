@@ -62,9 +62,9 @@ mod _native {
     #[pymodule_export]
     use super::trace::{
         Hook, ImportHook, LockMethod, ProducedItems, ServedConnection, TaskCall, TaskSource, TraceCollector,
-        TracedLock, recording_to_json, trace_active, trace_after_fork, trace_close, trace_context, trace_counts,
+        TracedLock, recording_to_json, trace_active, trace_after_fork, trace_close, trace_context, trace_cost,
         trace_distance, trace_files, trace_finish, trace_identity, trace_inode, trace_intern, trace_now, trace_number,
-        trace_open, trace_point, trace_site, trace_span, trace_start, trace_stop, trace_thread,
+        trace_open, trace_per_call, trace_point, trace_site, trace_span, trace_start, trace_stop, trace_thread,
     };
 
     #[pymodule_export]

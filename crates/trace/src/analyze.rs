@@ -61,6 +61,7 @@ pub fn analyze(recording: &Recording) -> Report {
 fn empty(recording: &Recording) -> Report {
     let elapsed = recording.end.saturating_sub(recording.start) as f64 * 1e-9;
     let last = recording.processes.iter().filter_map(|process| process.samples.last());
+    let cpu_seconds: f64 = last.map(|sample| sample.cpu as f64 * 1e-9).sum();
     Report {
         schema: Report::SCHEMA,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -68,7 +69,7 @@ fn empty(recording: &Recording) -> Report {
         cores: recording.cores,
         elapsed,
         process_seconds: 0.0,
-        cpu_seconds: last.map(|sample| sample.cpu as f64 * 1e-9).sum(),
+        cpu_seconds,
         primary: crate::report::Primary {
             cause: Cause::None,
             headline: "Nothing was recorded.".to_owned(),
@@ -81,13 +82,13 @@ fn empty(recording: &Recording) -> Report {
         workload: None,
         processes: Vec::new(),
         charges: recording.charges,
-        recorder: recorder(recording, elapsed),
+        recorder: recorder(recording, elapsed, cpu_seconds),
         remarks: Vec::new(),
         runs: Vec::new(),
     }
 }
 
-fn recorder(recording: &Recording, elapsed: f64) -> Recorder {
+fn recorder(recording: &Recording, elapsed: f64, cpu_seconds: f64) -> Recorder {
     let mut recorder = Recorder::default();
     for process in &recording.processes {
         recorder.records += process.records.len() as u64;
@@ -95,8 +96,11 @@ fn recorder(recording: &Recording, elapsed: f64) -> Recorder {
         let last: Option<&Record> = process.records.iter().rfind(|record| record.kind == RecordKind::Cost);
         recorder.hook_seconds += last.map_or(0.0, |record| record.value as f64 * 1e-9);
     }
-    if elapsed > 0.0 {
-        recorder.overhead = recorder.hook_seconds / (elapsed * f64::from(recording.cores.max(1)));
+    recorder.supervisor_seconds = recording.supervisor_seconds;
+    // As much of the run as its hooks are of its work: of that of the cores that it kept busy, of one core at least.
+    let busy = cpu_seconds.clamp(elapsed, elapsed * f64::from(recording.cores.max(1)));
+    if busy > 0.0 {
+        recorder.overhead = recorder.hook_seconds / busy;
     }
     recorder
 }

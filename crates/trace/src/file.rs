@@ -58,6 +58,8 @@ struct Head {
     end: u64,
     cores: u32,
     charges: Option<Charges>,
+    #[serde(default)]
+    supervisor_seconds: f64,
     processes: Vec<HeadProcess>,
 }
 
@@ -90,6 +92,7 @@ impl Recording {
             end: self.end,
             cores: self.cores,
             charges: self.charges,
+            supervisor_seconds: self.supervisor_seconds,
             processes: self.processes.iter().map(head_of).collect(),
         };
         let mut out = Out(Vec::new());
@@ -186,8 +189,8 @@ impl Recording {
         if !input.0.is_empty() {
             return Err(FileError::Damaged("something stands behind its end"));
         }
-        let Head { program, start, end, cores, charges, .. } = head;
-        Ok(Self { program, start, end, cores, charges, processes })
+        let Head { program, start, end, cores, charges, supervisor_seconds, .. } = head;
+        Ok(Self { program, start, end, cores, charges, supervisor_seconds, processes })
     }
 }
 
@@ -240,7 +243,7 @@ impl Recording {
             .collect();
         json!({
             "program": self.program, "start": self.start, "end": self.end, "cores": self.cores,
-            "charges": self.charges, "processes": processes,
+            "charges": self.charges, "supervisor_seconds": self.supervisor_seconds, "processes": processes,
         })
         .to_string()
     }
@@ -370,6 +373,7 @@ mod tests {
             end: 10,
             cores: 2,
             charges: None,
+            supervisor_seconds: 0.5,
             processes: vec![
                 Process {
                     pid: 4,

@@ -234,8 +234,7 @@ kinds! {
     LockWait = 50, "lock_wait";
     /// A lock is held, if for longer than 20 us or waited for. object: lock.
     LockHold = 51, "lock_hold";
-    /// A point, written now and then: how often locks of this process were taken without waiting. object: lock; value:
-    /// count since the last one.
+    /// A point at the process's end: how often its locks were taken without waiting. value: count.
     LockFree = 52, "lock_free";
 
     // --- managers
@@ -247,7 +246,8 @@ kinds! {
     // --- the recorder itself
     /// A point: BLAS and OpenMP libraries of this process. name: library; value: threads.
     Blas = 70, "blas";
-    /// A point: the recorder's own cost in this process so far. value: nanoseconds; link: records written.
+    /// A point at the process's end: what the hooks have cost it, as they measured it. value: nanoseconds; link: records
+    /// written.
     Cost = 71, "cost";
 }
 

@@ -21,6 +21,8 @@ pub struct Recording {
     pub cores: u32,
     /// What this machine charges; none if it could not be measured.
     pub charges: Option<Charges>,
+    /// CPU seconds that the supervisor took while the program ran.
+    pub supervisor_seconds: f64,
     /// The program's processes, its first one first, then in the order of their births.
     pub processes: Vec<Process>,
 }

@@ -305,10 +305,10 @@ pub struct Recorder {
     pub records: u64,
     /// Records that found their ring full.
     pub dropped: u64,
-    /// CPU seconds in the hooks, by their own measurement.
+    /// Seconds in the hooks, in all processes together, by their own measurement.
     pub hook_seconds: f64,
     /// CPU seconds of the supervisor while the program ran.
     pub supervisor_seconds: f64,
-    /// Part of the program's elapsed time that both took.
+    /// Part of the elapsed time that the hooks took, of the cores that the program kept busy.
     pub overhead: f64,
 }

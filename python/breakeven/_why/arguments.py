@@ -32,16 +32,12 @@ def name_of(function: Any) -> str | None:
     return type(function).__qualname__ if function is not None else None
 
 
-def record(pool: int, function: Any, arguments: Any) -> None:
-    """A task is handed over with these arguments."""
-    site = _first_few()
-    if site:
-        things = list(_captured(function))
-        for at, argument in enumerate(arguments):
-            if at >= _ARGUMENTS:
-                break
-            things.append((None, argument))
-        _write(pool, site, things)
+def record(pool: int, site: int, function: Any, arguments: Any) -> None:
+    """One of the first tasks of a place is handed over with these arguments."""
+    things = list(_captured(function))
+    if isinstance(arguments, (tuple, list)):  # what else there is may be gone when it has been looked at
+        things += [(None, argument) for argument in arguments[:_ARGUMENTS]]
+    _write(pool, site, things)
 
 
 def record_items(pool: int, function: Any, items: Any) -> None:

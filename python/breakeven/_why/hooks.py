@@ -108,6 +108,8 @@ def start(path: str, parent: int = 0, method: str = "main", name: str = "", *, i
     begin = _native.trace_now()
     _native.trace_start(path, parent, method, name)
     _path, _began = path, begin
+    if method == "main":
+        _measure_calls()
     _native.trace_files(_own_folders(), _package_folders())
     _native.trace_point(kinds.BORN, parent, name=name)
     for module, file in SEAMS.items():
@@ -251,10 +253,6 @@ def finish(code: int | None) -> None:
         return
     _finished = os.getpid()
     note_libraries()
-    written, _, free = _native.trace_counts()
-    if free:
-        _native.trace_point(kinds.LOCK_FREE, value=free)
-    _native.trace_point(kinds.COST, value=int(written * _cost()), link=written)
     if code is not None:
         _native.trace_point(kinds.EXIT, value=code & 0xFF)
         _native.trace_finish(code & 0xFF)
@@ -283,20 +281,15 @@ def note_libraries() -> None:
         _native.trace_point(kinds.BLAS, value=threads, name=kind)
 
 
-_cost_of_a_record = 0.0
-
-
-def _cost() -> float:
-    """Nanoseconds that a record costs, measured once in a process tree."""
-    global _cost_of_a_record
-    if not _cost_of_a_record:
-        # A call through a hook that records nothing in the end, but does all the rest.
-        hooked = _native.Hook(_nothing, kinds.DUMP, "bare", binds=False, at_least=2**63)
-        hooked_time = min(_time(hooked) for _ in range(8))
-        plain_time = min(_time(_nothing) for _ in range(8))
-        # What a message says of itself, and the record: about as much again as half of that.
-        _cost_of_a_record = 1.5 * max(hooked_time - plain_time, 1.0)
-    return _cost_of_a_record
+def _measure_calls() -> None:
+    """Measure what a hooked call costs beside what its hook can see: the call of the hook itself."""
+    hooked = _native.Hook(_nothing, kinds.DUMP, "bare", binds=False, at_least=2**63)
+    plain_time = min(_time(_nothing) for _ in range(4))
+    calls, seen = _native.trace_cost()
+    hooked_time = min(_time(hooked) for _ in range(4))
+    more_calls, more_seen = _native.trace_cost()
+    seen_each = (more_seen - seen) / max(more_calls - calls, 1)
+    _native.trace_per_call(max(int(hooked_time - plain_time - seen_each), 0))
 
 
 def _nothing() -> None:
@@ -305,9 +298,9 @@ def _nothing() -> None:
 
 def _time(function: Callable[[], object]) -> float:
     begin = _native.trace_now()
-    for _ in range(100):
+    for _ in range(50):
         function()
-    return (_native.trace_now() - begin) / 100
+    return (_native.trace_now() - begin) / 50
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -322,19 +315,16 @@ class Enter:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The child unpickles this before it takes the parent's sys.path over.
-        call = f"enter({_path!r}, {os.getpid()}, {_cost()!r}, {self.method!r})"
+        call = f"enter({_path!r}, {os.getpid()}, {self.method!r})"
         code = entering("hooks", call)
         return exec, (code, {})
 
 
-def enter(path: str, parent: int, cost: float, method: str = "") -> None:
+def enter(path: str, parent: int, method: str = "") -> None:
     """Record this child. Without the recorder, which may have ended, it runs unrecorded.
 
-    `parent`: who asked for it. `cost`: what a record costs, in nanoseconds. `method`: how it was started; by default
-    "spawn" or "forkserver", whichever of them it was.
+    `parent`: who asked for it. `method`: how it was started; by default "spawn" or "forkserver", whichever it was.
     """
-    global _cost_of_a_record
-    _cost_of_a_record = cost
     try:
         start(path, parent, method or ("spawn" if os.getppid() == parent else "forkserver"))
     except OSError:

@@ -28,11 +28,9 @@ PUT = 41
 GET = 42
 LOCK_WAIT = 50
 LOCK_HOLD = 51
-LOCK_FREE = 52
 CALL = 60
 SERVE = 61
 BLAS = 70
-COST = 71
 
 # Nothing is recorded; the hook only calls its `before` and `after`.
 SILENT = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import _native
-from . import futures, kinds, locks, processes, queues
+from . import arguments, futures, kinds, locks, processes, queues
 from .hooks import Enter, change, hook, is_active
 
 TYPE_CHECKING = False
@@ -15,14 +15,7 @@ if TYPE_CHECKING:
 def hook_loky_process_executor(module: ModuleType) -> None:
     executor = module.ProcessPoolExecutor
     hook(executor, "__init__", kinds.POOL, cpu=True, site=True, before=futures.before_init, after=futures.after_init)
-    hook(
-        executor,
-        "submit",
-        kinds.SUBMIT,
-        site=True,
-        before=futures.before_process_submit,
-        after=futures.after_process_submit,
-    )
+    hook(executor, "submit", kinds.SUBMIT, "submit", site=True, before=futures.note_number, after=arguments.record)
     hook(executor, "shutdown", kinds.CLOSE, site=True, outermost=True, before=futures.before_close)
     worker = module._process_worker
     change(module, "_process_worker", _native.Hook(worker, kinds.SILENT, binds=False, before=futures.before_worker))

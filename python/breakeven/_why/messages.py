@@ -63,16 +63,8 @@ def hook_multiprocessing_connection(module: ModuleType) -> None:
     hook(connection, "_send_bytes", kinds.SEND, "send")
     hook(connection, "_recv_bytes", kinds.RECV, "recv")
     # Pool's handler of workers asks again and again while there are results: only what really waits is worth a record.
-    hook(module, "wait", kinds.POLL, at_least=20_000, before=_before_wait)
+    hook(module, "wait", kinds.POLL, "wait", at_least=20_000)
     hook(module, "Pipe", kinds.SILENT, after=_after_pipe)
-
-
-def _before_wait(args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:
-    things = args[0] if args else (kwargs or {}).get("object_list", ())
-    number = 0
-    if isinstance(things, list) and len(things) == 1:
-        number = _native.trace_inode(things[0]) if isinstance(things[0], int) else _number(things[0])
-    return number, 0, 0, None
 
 
 def _number(thing: Any) -> int:

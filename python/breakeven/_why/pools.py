@@ -26,6 +26,12 @@ def number_of(queue: Any) -> int:
     return id(queue) & 0xFFFF_FFFF_FFFF
 
 
+def pool_number(pool: Any) -> int:
+    """The number of a pool, which is from now on kept in it."""
+    pool._breakeven_number = number = number_of(pool._inqueue)
+    return number
+
+
 def pool_of_results(queue: Any) -> int:
     """The number of the pool whose results come by a queue."""
     return _results.get(number_of(queue), 0)
@@ -36,15 +42,15 @@ def hook_multiprocessing_pool(module: ModuleType) -> None:
     hook(pool, "__init__", kinds.POOL, cpu=True, site=True, before=_before_init, after=_after_init)
     hook(pool, "_setup_queues", kinds.SILENT, after=_after_setup_queues)
     hook(module.ThreadPool, "_setup_queues", kinds.SILENT, after=_after_setup_queues)
-    hook(pool, "apply_async", kinds.SUBMIT, site=True, before=_before_apply, after=_after_apply)
+    hook(pool, "apply_async", kinds.SUBMIT, "apply", site=True, before=pool_number, after=arguments.record)
     hook(pool, "_map_async", kinds.SUBMIT, site=True, before=_before_map, after=_after_map)
     for name in ("imap", "imap_unordered"):
         hook(pool, name, kinds.SUBMIT, site=True, before=_before_imap, after=_after_imap)
     for name in ("join", "terminate", "__exit__"):
         hook(pool, name, kinds.CLOSE, site=True, outermost=True, before=_before_close)
     for name in ("get", "wait"):
-        hook(module.ApplyResult, name, kinds.RESULT, site=True, outermost=True, before=_before_result)
-    next_hook = _native.Hook(module.IMapIterator.next, kinds.RESULT, site=True, before=_before_next, after=_after_next)
+        hook(module.ApplyResult, name, kinds.RESULT, "result", site=True, outermost=True, before=pool_number)
+    next_hook = _native.Hook(module.IMapIterator.next, kinds.RESULT, "next", site=True, before=pool_number)
     for name in ("next", "__next__"):
         change(module.IMapIterator, name, next_hook)
     change(module, "worker", _native.Hook(module.worker, kinds.SILENT, binds=False, before=_before_worker))
@@ -56,7 +62,7 @@ _worker_helpers: list[Any] = []
 
 def _after_setup_queues(args: tuple[Any, ...], kwargs: Any, result: Any) -> None:
     pool = args[0]
-    _results[number_of(pool._outqueue)] = number_of(pool._inqueue)
+    _results[number_of(pool._outqueue)] = pool_number(pool)
 
 
 def _before_init(args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:
@@ -70,19 +76,6 @@ def _after_init(args: tuple[Any, ...], kwargs: Any, result: Any) -> tuple[Any, .
 
 def _job(result: Any) -> int:
     return (result._job + 1) << 32
-
-
-def _before_apply(args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:
-    function = args[1] if len(args) > 1 else (kwargs or {}).get("func")
-    return number_of(args[0]._inqueue), 0, 1, arguments.name_of(function)
-
-
-def _after_apply(args: tuple[Any, ...], kwargs: Any, result: Any) -> tuple[Any, ...]:
-    function = args[1] if len(args) > 1 else (kwargs or {}).get("func")
-    given = args[2] if len(args) > 2 else (kwargs or {}).get("args", ())
-    number, link = number_of(args[0]._inqueue), _job(result)
-    arguments.record(number, function, given)
-    return number, link, 1, arguments.name_of(function)
 
 
 def _before_map(args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:
@@ -127,24 +120,6 @@ def _after_imap(args: tuple[Any, ...], kwargs: Any, result: Any) -> tuple[Any, .
 
 def _before_close(args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:
     return number_of(args[0]._inqueue), 0, 0, type(args[0]).__name__
-
-
-def _before_result(args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:
-    result = args[0]
-    pool = result._pool
-    return (number_of(pool._inqueue) if pool is not None else 0), _job(result), 0, None
-
-
-def _before_next(args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:
-    result = args[0]
-    pool = result._pool
-    taken = getattr(result, "_breakeven_taken", 0)
-    return (number_of(pool._inqueue) if pool is not None else 0), _job(result) | taken, 0, None
-
-
-def _after_next(args: tuple[Any, ...], kwargs: Any, result: Any) -> None:
-    iterator = args[0]
-    iterator._breakeven_taken = getattr(iterator, "_breakeven_taken", 0) + 1
 
 
 def _before_worker(args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:

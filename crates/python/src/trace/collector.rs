@@ -352,11 +352,16 @@ impl Inner {
         }
         // What a process was in when it ended, it was in until then, which is known by now.
         for process in &mut processes {
-            for record in process.records.iter_mut().filter(|record| record.flags.has(Flags::CUT)) {
-                record.end = process.end.max(record.begin);
+            for record in &mut process.records {
+                if record.flags.has(Flags::CUT) {
+                    record.end = process.end.max(record.begin);
+                } else if matches!(record.kind, RecordKind::LockFree | RecordKind::Cost) {
+                    (record.begin, record.end) = (process.end, process.end);
+                }
             }
         }
-        Recording { program, start: self.start, end, cores, charges, processes }
+        let supervisor_seconds = self.spent as f64 * 1e-9;
+        Recording { program, start: self.start, end, cores, charges, supervisor_seconds, processes }
     }
 }
 
@@ -482,6 +487,25 @@ impl Watched {
         for words in reader.open_spans(slot) {
             cut(words, end, &mut process.records);
         }
+        let point = |kind, value, link| Record {
+            begin: end,
+            end,
+            cpu: Record::NOT_MEASURED,
+            value,
+            object: 0,
+            link,
+            thread: process.pid,
+            kind,
+            flags: Flags::default(),
+            site: 0,
+            name: 0,
+        };
+        if state.free_locks > 0 {
+            process.records.push(point(RecordKind::LockFree, state.free_locks, 0));
+        }
+        // A free lock's taking and its giving back, which measure nothing, are about as much as half a hook.
+        let cost = state.hook_time + (state.hooks + state.free_locks / 2) * reader.per_call();
+        process.records.push(point(RecordKind::Cost, cost, state.written));
         if self.done {
             reader.free(slot);
         }

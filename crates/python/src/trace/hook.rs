@@ -11,10 +11,11 @@ use breakeven_trace::{Flags, Record, RecordKind};
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
+use pyo3::types::{PyDict, PyInt, PyList, PyString, PyTuple};
 
-use super::call::{call, call1};
-use super::{kind_of, number_of, open_record, site, state, type_name};
+use super::call::{call, call1, method};
+use super::task::{TaskCall, name_of};
+use super::{cost, first_few, intern as intern_string, kind_of, number_of, open_record, site, state, type_name};
 
 /// What a message says of itself.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,6 +33,8 @@ thread_local! {
     static FED: Cell<Option<u64>> = const { Cell::new(None) };
     /// How deep the thread is in calls that have a place of their own, so that what they do needs none.
     static PLACED: Cell<u32> = const { Cell::new(0) };
+    /// The pool and the number of the task that this thread submits to an executor of threads.
+    static SUBMITTED: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
     /// How deep the thread is in hooks that record their outermost call only.
     static OUTERMOST: Cell<u32> = const { Cell::new(0) };
 }
@@ -48,7 +51,18 @@ pub(super) fn after_fork() {
     set_context(0, false);
     PICKLED.set(0);
     OUTERMOST.set(0);
+    SUBMITTED.set(None);
     IMPORTS.set(0);
+}
+
+/// The program's own code begins, in a thread that is not its own: what it calls has a place. Returns what was before.
+pub(super) fn enter_program() -> u32 {
+    PLACED.replace(0)
+}
+
+/// It has ended.
+pub(super) fn leave_program(before: u32) {
+    PLACED.set(before);
 }
 
 /// Whether the thread is in a call whose parts are not recorded.
@@ -78,6 +92,22 @@ enum Mode {
     Get,
     /// `next(self)` and the like: nothing is to be said
     Bare,
+    /// `Pool.apply_async(self, func, args)`
+    Apply,
+    /// `ProcessPoolExecutor.submit(self, func, *args)`
+    Submit,
+    /// `ThreadPoolExecutor.submit(self, func, *args)`
+    SubmitThread,
+    /// `_WorkItem.__init__(self, future, fn, ...)` of `concurrent.futures.thread`
+    WorkItem,
+    /// `Future.result(self)`
+    Future,
+    /// `ApplyResult.get(self)` of a pool
+    Result,
+    /// `IMapIterator.next(self)` of a pool
+    Next,
+    /// `connection.wait(object_list)`
+    Wait,
 }
 
 /// Stands for a function of the standard library's, and records its calls.
@@ -137,6 +167,14 @@ impl Hook {
             "put" => Mode::Put,
             "get" => Mode::Get,
             "bare" => Mode::Bare,
+            "apply" => Mode::Apply,
+            "submit" => Mode::Submit,
+            "submit_thread" => Mode::SubmitThread,
+            "work_item" => Mode::WorkItem,
+            "future" => Mode::Future,
+            "result" => Mode::Result,
+            "next" => Mode::Next,
+            "wait" => Mode::Wait,
             _ => return Err(PyValueError::new_err(format!("there is no mode {mode}"))),
         };
         let kind = if kind == 0 { None } else { Some(kind_of(kind)?) };
@@ -155,9 +193,7 @@ impl Hook {
         _owner: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         match instance {
-            Some(instance) if slf.get().binds && !instance.is_none() => {
-                state(slf.py()).method.bind(slf.py()).call1((slf, instance))
-            }
+            Some(instance) if slf.get().binds && !instance.is_none() => method(slf.as_any(), instance),
             _ => Ok(slf.clone().into_any()),
         }
     }
@@ -199,7 +235,8 @@ impl Hook {
     ) -> PyResult<Bound<'py, PyAny>> {
         let function = self.function.bind(py);
         let Some(writer) = trace::writer() else { return call(function, args, kwargs) };
-        let Some(kind) = self.kind else { return self.only_told(py, function, writer, args, kwargs) };
+        let entered = trace::monotonic_ns();
+        let Some(kind) = self.kind else { return self.only_told(py, function, writer, args, kwargs, entered) };
         if self.outermost {
             let depth = OUTERMOST.get();
             if depth > 0 {
@@ -207,7 +244,7 @@ impl Hook {
             }
             OUTERMOST.set(1);
         }
-        let outcome = self.recorded(py, kind, function, writer, args, kwargs);
+        let outcome = self.recorded(py, kind, function, writer, args, kwargs, entered);
         if self.outermost {
             OUTERMOST.set(0);
         }
@@ -224,6 +261,7 @@ impl Hook {
         writer: &'static Writer,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
+        entered: u64,
     ) -> PyResult<Bound<'py, PyAny>> {
         let mut replaced = None;
         if let Some(before) = &self.before
@@ -233,16 +271,31 @@ impl Hook {
             let told = read_facts(writer, &said, &mut Facts::default(), &mut replaced);
             quiet(py, writer, told)?;
         }
+        let begin = trace::monotonic_ns();
         let outcome = match &replaced {
             Some((args, kwargs)) => call(function, args, kwargs.as_ref()),
             None => call(function, args, kwargs),
         };
+        let end = trace::monotonic_ns();
+        if outcome.is_ok() && self.mode == Mode::WorkItem {
+            quiet(py, writer, work_item(args))?;
+        }
         if let (Ok(result), Some(after)) = (&outcome, &self.after) {
             quiet(py, writer, call1(after.bind(py), told_after(args, kwargs, result)))?;
         }
+        cost(entered, begin, end, self.calls_python());
         outcome
     }
 
+    /// Whether its calls call Python functions of ours.
+    fn calls_python(&self) -> bool {
+        match self.mode {
+            Mode::Plain => self.before.is_some() || self.after.is_some(),
+            mode => matches!(mode, Mode::Apply | Mode::Submit | Mode::SubmitThread), // the first few times
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a part of __call__")]
     fn recorded<'py>(
         &self,
         py: Python<'py>,
@@ -251,6 +304,7 @@ impl Hook {
         writer: &'static Writer,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
+        entered: u64,
     ) -> PyResult<Bound<'py, PyAny>> {
         let mut facts = Facts::default();
         let mut replaced = None;
@@ -266,8 +320,8 @@ impl Hook {
                     quiet(py, writer, told)?;
                 }
             }
-            mode => {
-                let told = facts_before(mode, writer, args);
+            _ => {
+                let told = self.facts_before(writer, args, kwargs);
                 if let Some(told) = quiet(py, writer, told)? {
                     facts = told;
                 }
@@ -276,7 +330,9 @@ impl Hook {
         let placed = PLACED.get();
         // Bytes that the program itself sends or receives, not by way of a queue or a pool.
         let bytes = matches!(self.mode, Mode::Send | Mode::Recv | Mode::Dump | Mode::Load) && placed == 0;
-        let site = match self.site || bytes {
+        // What the standard library's own loops put and get has none.
+        let placeless = placed > 0 && matches!(self.mode, Mode::Put | Mode::Get);
+        let site = match self.site && !placeless || bytes {
             true => quiet(py, writer, site(py, writer))?.unwrap_or(0),
             false => 0,
         };
@@ -307,7 +363,7 @@ impl Hook {
                         }),
                         None => Ok(()),
                     },
-                    mode => facts_after(mode, writer, args, result, &mut facts),
+                    _ => self.facts_after(writer, args, kwargs, result, site, &mut facts),
                 };
                 if let Err(error) = told {
                     writer.close();
@@ -334,6 +390,7 @@ impl Hook {
             writer.push(&record.to_words());
         }
         writer.close();
+        cost(entered, begin, end, self.calls_python());
         outcome
     }
 }
@@ -416,66 +473,220 @@ fn read_facts<'py>(
     Ok(())
 }
 
-fn facts_before(mode: Mode, writer: &Writer, args: &Bound<'_, PyTuple>) -> PyResult<Facts> {
-    let py = args.py();
-    let mut facts = Facts::default();
-    match mode {
-        Mode::Plain | Mode::Bare => {}
-        Mode::Dump => {
-            let obj = args.get_borrowed_item(0)?;
-            let (mut message, name) = message_of(writer, &obj)?;
-            if let Some(fed) = FED.get() {
-                FED.set(Some(fed + 1));
-                if message.link == 0 {
-                    message.link = fed + 1;
+impl Hook {
+    fn facts_before(
+        &self,
+        writer: &Writer,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Facts> {
+        let py = args.py();
+        let mut facts = Facts::default();
+        match self.mode {
+            Mode::Plain | Mode::Bare | Mode::WorkItem => {}
+            Mode::Dump => {
+                let obj = args.get_borrowed_item(0)?;
+                let (mut message, name) = message_of(writer, &obj)?;
+                if let Some(fed) = FED.get() {
+                    FED.set(Some(fed + 1));
+                    if message.link == 0 {
+                        message.link = fed + 1;
+                    }
+                }
+                facts = Facts { object: message.object, link: message.link, value: 0, name };
+                PICKLED.set(message.link);
+            }
+            Mode::Load => {
+                facts.object = context();
+                facts.value = args.get_borrowed_item(0)?.len()? as u64;
+            }
+            Mode::Send => {
+                facts.object = connection_number(&*args.get_borrowed_item(0)?)?;
+                facts.value = args.get_borrowed_item(1)?.len()? as u64;
+                facts.link = PICKLED.take();
+            }
+            Mode::Recv => facts.object = connection_number(&*args.get_borrowed_item(0)?)?,
+            Mode::Put => {
+                let queue = args.get_borrowed_item(0)?;
+                facts.object = queue_number(&queue)?;
+                facts.link = next_put(py, &queue)?;
+                if args.len() > 1 {
+                    facts.name = type_name(writer, &args.get_borrowed_item(1)?.get_type())?;
                 }
             }
-            facts = Facts { object: message.object, link: message.link, value: 0, name };
-            PICKLED.set(message.link);
-        }
-        Mode::Load => {
-            facts.object = context();
-            facts.value = args.get_borrowed_item(0)?.len()? as u64;
-        }
-        Mode::Send => {
-            facts.object = connection_number(&*args.get_borrowed_item(0)?)?;
-            facts.value = args.get_borrowed_item(1)?.len()? as u64;
-            facts.link = PICKLED.take();
-        }
-        Mode::Recv => facts.object = connection_number(&*args.get_borrowed_item(0)?)?,
-        Mode::Put => {
-            let queue = args.get_borrowed_item(0)?;
-            facts.object = queue_number(&queue)?;
-            facts.link = next_put(py, &queue)?;
-            if args.len() > 1 {
-                facts.name = type_name(writer, &args.get_borrowed_item(1)?.get_type())?;
+            Mode::Get => facts.object = queue_number(&*args.get_borrowed_item(0)?)?,
+            Mode::Apply | Mode::Submit | Mode::SubmitThread => {
+                let owner = args.get_borrowed_item(0)?;
+                facts.object = self.pool_number(&owner)?;
+                facts.value = 1;
+                if let Some(function) = submitted_function(args, kwargs)? {
+                    facts.name = intern_string(writer, &name_of(&function)?)?;
+                }
+                if self.mode == Mode::SubmitThread {
+                    let key = intern!(py, "_breakeven_tasks");
+                    facts.link = owner.getattr_opt(key)?.map_or(Ok(0), |last| last.extract::<u64>())? + 1;
+                    owner.setattr(key, facts.link)?;
+                    SUBMITTED.set(Some((facts.object, facts.link)));
+                }
+            }
+            Mode::Future => {
+                let future = args.get_borrowed_item(0)?;
+                if let Some(task) = future.getattr_opt(intern!(py, "_breakeven_task"))? {
+                    (facts.object, facts.link) = task.extract()?;
+                }
+            }
+            Mode::Result | Mode::Next => {
+                let result = args.get_borrowed_item(0)?;
+                let pool = result.getattr(intern!(py, "_pool"))?;
+                facts.object = if pool.is_none() { 0 } else { self.pool_number(&pool)? };
+                facts.link = result_link(&result)?;
+                if self.mode == Mode::Next {
+                    facts.link |= taken(&result)?;
+                }
+            }
+            Mode::Wait => {
+                if let Ok(things) = args.get_item(0)?.cast_exact::<PyList>()
+                    && things.len() == 1
+                {
+                    facts.object = waited_for(&things.get_item(0)?)?;
+                }
             }
         }
-        Mode::Get => facts.object = queue_number(&*args.get_borrowed_item(0)?)?,
+        Ok(facts)
     }
-    Ok(facts)
+
+    fn facts_after(
+        &self,
+        writer: &Writer,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+        result: &Bound<'_, PyAny>,
+        site: u32,
+        facts: &mut Facts,
+    ) -> PyResult<()> {
+        let py = result.py();
+        match self.mode {
+            Mode::Plain
+            | Mode::Bare
+            | Mode::Send
+            | Mode::Put
+            | Mode::WorkItem
+            | Mode::Future
+            | Mode::Result
+            | Mode::Wait => {}
+            Mode::Dump => facts.value = result.len()? as u64,
+            Mode::Load => {
+                let (message, name) = message_of(writer, result)?;
+                *facts = Facts { object: message.object, link: message.link, name, ..*facts };
+            }
+            // A BytesIO that has just been written.
+            Mode::Recv => facts.value = result.call_method0(intern!(py, "tell"))?.extract()?,
+            Mode::Get => facts.name = type_name(writer, &result.get_type())?,
+            Mode::Next => {
+                let iterator = args.get_borrowed_item(0)?;
+                iterator.setattr(intern!(py, "_breakeven_taken"), taken(&iterator)? + 1)?;
+            }
+            Mode::Apply | Mode::Submit | Mode::SubmitThread => {
+                match self.mode {
+                    Mode::Apply => facts.link = result_link(result)?,
+                    Mode::Submit => {
+                        facts.link = work_link(&*args.get_borrowed_item(0)?, result)?;
+                        result.setattr(intern!(py, "_breakeven_task"), (facts.object, facts.link))?;
+                    }
+                    _ => {}
+                }
+                if let Some(after) = &self.after
+                    && first_few(py, site)?
+                    && let Some(function) = submitted_function(args, kwargs)?
+                {
+                    let given = match self.mode {
+                        Mode::Apply => match args.len() {
+                            0..=2 => kwargs.and_then(|kwargs| kwargs.get_item("args").ok().flatten()),
+                            _ => Some(args.get_item(2)?),
+                        },
+                        _ => Some(args.get_slice(2, args.len()).into_any()),
+                    };
+                    after.bind(py).call1((facts.object, site, function, given))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of a pool or an executor. It is kept in the object; of one that was made before the recording began,
+    /// `before` knows it.
+    fn pool_number(&self, pool: &Bound<'_, PyAny>) -> PyResult<u64> {
+        let py = pool.py();
+        if let Some(number) = pool.getattr_opt(intern!(py, "_breakeven_number"))? {
+            return number.extract();
+        }
+        match &self.before {
+            Some(number) => number.bind(py).call1((pool,))?.extract(),
+            None => Ok(0),
+        }
+    }
 }
 
-fn facts_after(
-    mode: Mode,
-    writer: &Writer,
-    _args: &Bound<'_, PyTuple>,
-    result: &Bound<'_, PyAny>,
-    facts: &mut Facts,
-) -> PyResult<()> {
-    let py = result.py();
-    match mode {
-        Mode::Plain | Mode::Bare | Mode::Send | Mode::Put => {}
-        Mode::Dump => facts.value = result.len()? as u64,
-        Mode::Load => {
-            let (message, name) = message_of(writer, result)?;
-            *facts = Facts { object: message.object, link: message.link, name, ..*facts };
+/// The function that is submitted by `submit(self, function, ...)` or `apply_async(self, func=function, ...)`.
+fn submitted_function<'py>(
+    args: &Bound<'py, PyTuple>,
+    kwargs: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    match (args.len(), kwargs) {
+        (0 | 1, Some(kwargs)) => kwargs.get_item(intern!(args.py(), "func")),
+        (0 | 1, None) => Ok(None), // raises
+        _ => Ok(Some(args.get_item(1)?)),
+    }
+}
+
+/// The link of the tasks of a pool's result object.
+fn result_link(result: &Bound<'_, PyAny>) -> PyResult<u64> {
+    Ok((result.getattr(intern!(result.py(), "_job"))?.extract::<u64>()? + 1) << 32)
+}
+
+/// How many items were taken from an `imap`.
+fn taken(iterator: &Bound<'_, PyAny>) -> PyResult<u64> {
+    iterator.getattr_opt(intern!(iterator.py(), "_breakeven_taken"))?.map_or(Ok(0), |taken| taken.extract())
+}
+
+/// The link of the task whose future an executor of processes has just made.
+fn work_link(executor: &Bound<'_, PyAny>, future: &Bound<'_, PyAny>) -> PyResult<u64> {
+    let py = executor.py();
+    let count: u64 = executor.getattr(intern!(py, "_queue_count"))?.extract()?;
+    // Another thread may have submitted since; a task that is done already is no more among the pending.
+    let pending = executor.getattr(intern!(py, "_pending_work_items"))?;
+    let pending = pending.cast::<PyDict>()?;
+    for link in (count.saturating_sub(64) + 1..=count).rev() {
+        if let Some(item) = pending.get_item(link - 1)?
+            && item.getattr(intern!(py, "future"))?.is(future)
+        {
+            return Ok(link);
         }
-        // A BytesIO.
-        Mode::Recv => facts.value = result.call_method0(intern!(py, "getbuffer"))?.len()? as u64,
-        Mode::Get => facts.name = type_name(writer, &result.get_type())?,
+    }
+    Ok(count)
+}
+
+/// Gives the work item that this thread has just made for an executor of threads its number, and its function a record.
+fn work_item(args: &Bound<'_, PyTuple>) -> PyResult<()> {
+    let py = args.py();
+    let Some((object, link)) = SUBMITTED.take() else { return Ok(()) };
+    let item = args.get_borrowed_item(0)?;
+    item.getattr(intern!(py, "future"))?.setattr(intern!(py, "_breakeven_task"), (object, link))?;
+    if let Some(function) = item.getattr_opt(intern!(py, "fn"))? {
+        item.setattr(intern!(py, "fn"), Bound::new(py, TaskCall::of(function.unbind(), object, link))?)?;
     }
     Ok(())
+}
+
+/// The number of what `connection.wait` waits for.
+fn waited_for(thing: &Bound<'_, PyAny>) -> PyResult<u64> {
+    if let Ok(fd) = thing.cast_exact::<PyInt>() {
+        return Ok(trace::inode(fd.extract()?));
+    }
+    match thing.hasattr(intern!(thing.py(), "_handle"))? {
+        true => connection_number(thing),
+        false => Ok(0),
+    }
 }
 
 /// The number of the pipe or socket that a connection object is an end of. Kept in the object: asking the kernel costs

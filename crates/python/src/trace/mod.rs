@@ -36,6 +36,13 @@ pub(crate) use lock::{LockMethod, TracedLock};
 pub(crate) use serve::ServedConnection;
 pub(crate) use task::{ProducedItems, TaskCall, TaskSource};
 
+/// How many submissions of a place have their arguments noted.
+const SUBMISSIONS: u32 = 3;
+
+/// Nanoseconds: what a hook can take at most. What took longer was waiting for a core or for the interpreter's lock.
+const MOST_NATIVE: u64 = 100_000;
+const MOST_PYTHON: u64 = 2_000_000;
+
 /// Nanoseconds: holding a lock, or making an item, for less is not worth a record.
 const WORTH_A_RECORD: u64 = 20_000;
 
@@ -51,7 +58,8 @@ pub(crate) struct State {
     files: Py<PyDict>,
     get_frame: Py<PyAny>,
     classify: Py<PyDict>,
-    method: Py<PyAny>,
+    /// Place -> how many submissions of it have been looked at.
+    submissions: Py<PyDict>,
     generic_getattr: Py<PyAny>,
     time_outs: Py<PyTuple>,
 }
@@ -81,7 +89,7 @@ pub(crate) fn initialise(py: Python<'_>) -> PyResult<()> {
         files: PyDict::new(py).unbind(),
         get_frame: py.import("sys")?.getattr("_getframe")?.unbind(),
         classify: PyDict::new(py).unbind(),
-        method: py.import("types")?.getattr("MethodType")?.unbind(),
+        submissions: PyDict::new(py).unbind(),
         generic_getattr: builtins.getattr("object")?.getattr("__getattribute__")?.unbind(),
         time_outs: time_outs.unbind(),
     };
@@ -108,7 +116,7 @@ pub(crate) fn trace_start(py: Python<'_>, path: &str, parent: u32, method: &str,
 
 fn forget_numbers(py: Python<'_>) {
     let state = state(py);
-    for dict in [&state.strings, &state.types, &state.sites] {
+    for dict in [&state.strings, &state.types, &state.sites, &state.submissions] {
         dict.bind(py).clear();
     }
 }
@@ -212,8 +220,11 @@ fn distance(py: Python<'_>, file: &Bound<'_, PyAny>) -> PyResult<u8> {
 
 /// The same for a frame: code that the standard library makes of strings (managers' proxies) is not the program's.
 fn distance_of(py: Python<'_>, frame: &Bound<'_, PyAny>, file: &Bound<'_, PyAny>) -> PyResult<u8> {
+    if let Some(known) = state(py).files.bind(py).get_item(file)? {
+        return known.extract();
+    }
     if !file.eq(intern!(py, "<string>"))? {
-        return distance(py, file);
+        return distance(py, file); // which is known from now on
     }
     if HAS_OWN_INTERPRETER.load(Ordering::Relaxed) {
         return Ok(2); // the line that multiprocessing starts it with
@@ -274,6 +285,29 @@ fn place(
     let number = writer.intern(&text);
     sites.set_item(key, number)?;
     Ok(number)
+}
+
+/// Notes what a hook has cost: from `entered` until now, without the call from `begin` to `end`.
+#[inline]
+pub(super) fn cost(entered: u64, begin: u64, end: u64, calls_python: bool) {
+    if let Some(writer) = trace::writer() {
+        let most = if calls_python { MOST_PYTHON } else { MOST_NATIVE };
+        let took = begin.saturating_sub(entered) + trace::monotonic_ns().saturating_sub(end);
+        writer.add_cost(took.min(most));
+    }
+}
+
+/// Whether a submission is one of the first few of its place, whose arguments are noted.
+pub(super) fn first_few(py: Python<'_>, site: u32) -> PyResult<bool> {
+    if site == 0 {
+        return Ok(false);
+    }
+    let submissions = state(py).submissions.bind(py);
+    let seen = submissions.get_item(site)?.map_or(Ok(0), |seen| seen.extract::<u32>())?;
+    if seen < SUBMISSIONS {
+        submissions.set_item(site, seen + 1)?;
+    }
+    Ok(seen < SUBMISSIONS)
 }
 
 fn kind_of(code: u16) -> PyResult<RecordKind> {
@@ -414,13 +448,18 @@ pub(crate) fn trace_finish(exit_code: Option<i32>) {
     }
 }
 
-/// Records written, records that found no room, locks taken without waiting.
+/// Calls that went through a hook so far, and the nanoseconds that the hooks took of them.
 #[pyfunction]
-pub(crate) fn trace_counts() -> (u64, u64, u64) {
-    trace::writer().map_or((0, 0, 0), |writer| {
-        let (written, dropped) = writer.counts();
-        (written, dropped, writer.free_locks())
-    })
+pub(crate) fn trace_cost() -> (u64, u64) {
+    trace::writer().map_or((0, 0), Writer::cost)
+}
+
+/// Says what a hooked call costs beside what its hook measures, in nanoseconds; once for the run.
+#[pyfunction]
+pub(crate) fn trace_per_call(nanoseconds: u64) {
+    if let Some(writer) = trace::writer() {
+        writer.set_per_call(nanoseconds);
+    }
 }
 
 /// The number that stands for a file descriptor in records: its inode; 0 if it is none.

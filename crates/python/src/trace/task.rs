@@ -8,8 +8,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use super::call::call;
-use super::hook::{context, executor_link, failure, job_link, quiet};
-use super::{WORTH_A_RECORD, intern as intern_string, open_record, type_name};
+use super::hook::{context, enter_program, executor_link, failure, job_link, leave_program, quiet};
+use super::{WORTH_A_RECORD, cost, intern as intern_string, open_record, type_name};
 
 /// Stands in the place of the queue that a worker takes its tasks from; each comes with a function that records it.
 #[pyclass(frozen, module = "breakeven._native")]
@@ -39,8 +39,11 @@ impl TaskSource {
     ) -> PyResult<Bound<'py, PyAny>> {
         let task = call(self.get.bind(py), args, kwargs)?;
         let Some(writer) = trace::writer() else { return Ok(task) };
+        let got = trace::monotonic_ns();
         let wrapped = self.wrap(py, &task);
-        Ok(quiet(py, writer, wrapped)?.flatten().unwrap_or(task))
+        let task = quiet(py, writer, wrapped)?.flatten().unwrap_or(task);
+        cost(got, got, got, false);
+        Ok(task)
     }
 
     fn __getattr__<'py>(&self, py: Python<'py>, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
@@ -88,7 +91,7 @@ pub(crate) struct TaskCall {
 impl TaskCall {
     #[new]
     fn new(function: Py<PyAny>, object: u64, link: u64) -> Self {
-        TaskCall { function, object, link }
+        TaskCall::of(function, object, link)
     }
 
     fn __getattr__<'py>(&self, py: Python<'py>, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
@@ -114,6 +117,7 @@ impl TaskCall {
     ) -> PyResult<Bound<'py, PyAny>> {
         let function = self.function.bind(py);
         let Some(writer) = trace::writer() else { return call(function, args, kwargs) };
+        let entered = trace::monotonic_ns();
         let described = describe(function, args).and_then(|(name, items)| Ok((intern_string(writer, &name)?, items)));
         let (name, items) = quiet(py, writer, described)?.unwrap_or((0, 1));
         let object = if self.object == 0 { context() } else { self.object };
@@ -121,7 +125,9 @@ impl TaskCall {
         let begin = trace::monotonic_ns();
         let mut record = open_record(writer, RecordKind::Task, begin, object, self.link, 0, name);
         writer.open(&record.to_words());
+        let placed = enter_program();
         let outcome = call(function, args, kwargs);
+        leave_program(placed);
         record.end = trace::monotonic_ns();
         record.cpu = trace::proc::thread_cpu_ns().saturating_sub(cpu);
         record.value = items;
@@ -138,7 +144,14 @@ impl TaskCall {
             }
             writer.close();
         }
+        cost(entered, begin, record.end, false);
         outcome
+    }
+}
+
+impl TaskCall {
+    pub(super) fn of(function: Py<PyAny>, object: u64, link: u64) -> Self {
+        TaskCall { function, object, link }
     }
 }
 

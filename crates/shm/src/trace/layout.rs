@@ -12,6 +12,7 @@
 //!  +16   recorder         u64   pid of the process that reads
 //!  +24   stopped          u64   1: the recording has ended, nobody needs to write any more
 //!  +32   claims           u64   how many slots were ever claimed
+//!  +40   per_call         u64   nanoseconds that a hooked call costs beside what its hook measures
 //!
 //!  owner
 //!        0: free;  else pid | claims << 32.  THE STORE THAT CLAIMS A SLOT (compare and swap, by the writer) OR FREES
@@ -39,6 +40,8 @@
 //!  +80   written          u64   records that did not
 //!  +88   errors           u64   faults of the hooks themselves
 //!  +96   locks_free       u64   locks taken without waiting
+//!  +104  hooks            u64   calls that went through a hook
+//!  +112  hook_time        u64   nanoseconds in these hooks, without the calls themselves
 //!  +128  tail             u64   cells that the reader has emptied; THE STORE THAT GIVES CELLS BACK
 //!  +192  last             64    the process's account at its end, by itself
 //!
@@ -65,7 +68,7 @@ use crate::layout::SharedRepr;
 use crate::primitive::{AtomicU32, AtomicU64};
 
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"brktrace");
-pub(super) const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 2;
 
 /// Most processes that are recorded at a time.
 pub const SLOTS: usize = 1024;
@@ -92,6 +95,7 @@ pub(super) struct Header {
     pub(super) recorder: AtomicU64,
     pub(super) stopped: AtomicU64,
     pub(super) claims: AtomicU64,
+    pub(super) per_call: AtomicU64,
 }
 
 #[repr(C)]
@@ -112,7 +116,9 @@ pub(super) struct Slot {
     pub(super) written: AtomicU64,
     pub(super) errors: AtomicU64,
     pub(super) locks_free: AtomicU64,
-    pub(super) _pad2: [AtomicU64; 3],
+    pub(super) hooks: AtomicU64,
+    pub(super) hook_time: AtomicU64,
+    pub(super) _pad2: AtomicU64,
     pub(super) tail: AtomicU64,
     pub(super) _pad3: [AtomicU64; 7],
     pub(super) last: [AtomicU64; 8],
@@ -142,6 +148,7 @@ const _: () = {
     assert!(core::mem::offset_of!(Slot, started) == 40);
     assert!(core::mem::offset_of!(Slot, head) == 64);
     assert!(core::mem::offset_of!(Slot, locks_free) == 96);
+    assert!(core::mem::offset_of!(Slot, hook_time) == 112);
     assert!(core::mem::offset_of!(Slot, tail) == 128);
     assert!(core::mem::offset_of!(Slot, last) == 192);
     assert!(size_of::<Slot>() <= OPEN_AT);

@@ -53,6 +53,14 @@ pub struct SlotState {
     pub dropped: u64,
     /// Faults of the hooks.
     pub errors: u64,
+    /// Records that found room.
+    pub written: u64,
+    /// Locks taken without waiting.
+    pub free_locks: u64,
+    /// Calls that went through a hook.
+    pub hooks: u64,
+    /// Nanoseconds in these hooks, without the calls themselves.
+    pub hook_time: u64,
     /// Its last account, if it has written one.
     pub last: Option<Account>,
     /// Its exit code, if it has written one.
@@ -112,9 +120,18 @@ impl Reader {
             name: words.name.load(Ordering::Relaxed),
             dropped: words.dropped.load(Ordering::Relaxed),
             errors: words.errors.load(Ordering::Relaxed),
+            written: words.written.load(Ordering::Relaxed),
+            free_locks: words.locks_free.load(Ordering::Relaxed),
+            hooks: words.hooks.load(Ordering::Relaxed),
+            hook_time: words.hook_time.load(Ordering::Relaxed),
             last: (ended >= 1).then(|| Account::from_words(last)),
             exit_code: (ended >= 2).then(|| words.exit_code.load(Ordering::Relaxed) as i32),
         }
+    }
+
+    /// What a hooked call costs beside what its hook can measure, in nanoseconds, as the run's first process found.
+    pub fn per_call(&self) -> u64 {
+        self.segment.at::<Header>(0).per_call.load(Ordering::Relaxed)
     }
 
     /// Takes the records that are there. `dead`: nobody writes any more.

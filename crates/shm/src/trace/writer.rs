@@ -339,6 +339,25 @@ impl Writer {
         self.memory.slot().locks_free.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Adds a call that went through a hook, and the nanoseconds that the hook took of it.
+    #[inline]
+    pub fn add_cost(&self, nanoseconds: u64) {
+        let slot = self.memory.slot();
+        slot.hooks.fetch_add(1, Ordering::Relaxed);
+        slot.hook_time.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// Calls that went through a hook so far, and the nanoseconds of the hooks.
+    pub fn cost(&self) -> (u64, u64) {
+        let slot = self.memory.slot();
+        (slot.hooks.load(Ordering::Relaxed), slot.hook_time.load(Ordering::Relaxed))
+    }
+
+    /// Says what a hooked call costs beside what its hook can measure, in nanoseconds; for the whole run.
+    pub fn set_per_call(&self, nanoseconds: u64) {
+        header(self.shared).per_call.store(nanoseconds, Ordering::Relaxed);
+    }
+
     /// Records written so far, and those that found no room.
     pub fn counts(&self) -> (u64, u64) {
         let slot = self.memory.slot();
