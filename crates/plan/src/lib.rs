@@ -8,11 +8,12 @@
 //! | [`machine`] | what a machine charges: starting a worker, moving a byte, sending a message, waking a sleeper |
 //! | [`workload`] | what a workload asks for: running estimates of seconds and bytes an item |
 //! | [`model`] | the time that both predict, for the serial loop, threads and processes |
+//! | [`planner`] | what `map` does next: events in, commands out |
 //! | [`stdlib`] | the time of a program on the standard library's pools and queues |
 //! | [`chunk`] | how many items to send at once: [`ChunkPolicy`] and [`static_chunks`] |
 //! | [`sim`] | chunk schedules in simulated time |
 //!
-//! In use now is [`chunk`], by the pools. The model's other strategies, and the planner that acts on it, come with `map`.
+//! The pools use [`chunk`]; `map` uses [`planner`], which acts on [`model`]; `breakeven why` uses [`stdlib`].
 //!
 //! # What `crates/python` binds
 //!
@@ -39,12 +40,14 @@
 pub mod chunk;
 pub mod machine;
 pub mod model;
+pub mod planner;
 pub mod sim;
 pub mod stdlib;
 pub mod workload;
 
 pub use chunk::{ChunkConfig, ChunkPolicy, StaticChunks, static_chunks};
 pub use machine::MachineCharges;
-pub use model::Strategy;
+pub use model::{Kind, Prediction, Strategy};
+pub use planner::{Command, Comparison, Config, Decision, Estimate, Planner};
 pub use stdlib::StdlibRun;
 pub use workload::{Running, Workload};

@@ -69,6 +69,12 @@ impl Running {
         (self.chunks > 1.5).then(|| (self.squares / (self.chunks - 1.0)).max(0.0))
     }
 
+    /// Relative standard error of the mean: how far it may be off, as a share of it. `None` before the second observation.
+    pub fn standard_error(&self) -> Option<f64> {
+        let variance = self.variance()?;
+        Some(if self.mean > 0.0 { (variance / self.weight).sqrt() / self.mean } else { 0.0 })
+    }
+
     /// Standard deviation over mean: 0 for items that cost the same, 1 for exponentially distributed ones. 0 when unknown.
     pub fn spread(&self) -> f64 {
         match self.variance() {
@@ -78,26 +84,42 @@ impl Running {
     }
 }
 
-/// What a planner knows about one call: so many items that each ask for so much.
+/// What is known about one call: so many items that each ask for so much.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Workload {
     /// How many items.
     pub items: u64,
     /// Mean seconds an item takes by itself, from the call of the function to its return.
     pub seconds: f64,
+    /// Relative standard error of `seconds`: 0.1 means that the true mean is likely within 20 % of it. 0: exactly known.
+    pub error: f64,
     /// Mean bytes of an item's arguments, encoded.
     pub bytes_in: f64,
     /// Mean bytes of an item's result, encoded.
     pub bytes_out: f64,
+    /// Bytes of the function with all that it captured, sent once to each process that has not inherited it.
+    pub function_bytes: f64,
     /// Share of `seconds` in which the item holds the interpreter's lock: 1 for pure Python, 0 on a free-threaded build.
     pub gil_share: f64,
     /// Share of `seconds` in which the item sleeps and needs no core.
     pub sleep_share: f64,
+    /// The caller's seconds an item for sending it to another process and taking its result, where that was measured.
+    pub transport: Option<f64>,
 }
 
 impl Workload {
-    /// Pure-Python items without arguments or results worth mentioning.
+    /// Pure-Python items without arguments or results worth mentioning, of a cost that is exactly known.
     pub fn pure_python(items: u64, seconds: f64) -> Self {
-        Self { items, seconds, bytes_in: 0.0, bytes_out: 0.0, gil_share: 1.0, sleep_share: 0.0 }
+        Self {
+            items,
+            seconds,
+            error: 0.0,
+            bytes_in: 0.0,
+            bytes_out: 0.0,
+            function_bytes: 0.0,
+            gil_share: 1.0,
+            sleep_share: 0.0,
+            transport: None,
+        }
     }
 }

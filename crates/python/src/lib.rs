@@ -18,6 +18,7 @@ mod list;
 mod pages;
 mod pipe;
 mod plan;
+mod planner;
 mod settings;
 mod statics;
 mod sync;
@@ -55,6 +56,8 @@ mod _native {
     use super::pipe::{_parcel, PipeEnd};
     #[pymodule_export]
     use super::plan::{ChunkPolicy, static_chunks};
+    #[pymodule_export]
+    use super::planner::{Charges, Planner};
     #[pymodule_export]
     use super::settings::set_pickle_mode;
     #[pymodule_export]
