@@ -33,7 +33,7 @@ mod _native {
     use pyo3::types::PyDict;
 
     #[pymodule_export]
-    use super::analyze::analyze;
+    use super::analyze::{analyze, report_words};
     #[pymodule_export]
     use super::arena::{arena_statistics, configure, count, counters, reap, trim};
     #[pymodule_export]

@@ -7,7 +7,7 @@ use crate::pairing::Pairs;
 use crate::record::{Record, RecordKind};
 use crate::recording::{Charges, Recording};
 use crate::report::{CauseShare, ProcessReport, Recorder, Report, Slice};
-use crate::{Attribution, diagnose, predict, timeline};
+use crate::{Attribution, diagnose, fixes, predict, timeline};
 
 /// Slices of a process's life in a report, at most.
 const SLICES: usize = 2000;
@@ -43,11 +43,12 @@ pub fn analyze(recording: &Recording) -> Report {
     let facts = Facts::new(recording, &charges, &lines, &pairs, &roles, &account);
     let (primary, findings) = diagnose::diagnose(&facts);
     let model = predict::Model::new(&facts);
+    let fixes = fixes::fixes(&facts, &model, primary.cause);
     Report {
         primary,
         causes: shares(&facts.total),
         findings,
-        fixes: predict::fixes(&facts, &model),
+        fixes,
         curve: if facts.parallel { model.curve() } else { Vec::new() },
         workload: facts.parallel.then_some(model.facts),
         processes: processes(recording, &lines, &roles, &account),

@@ -23,7 +23,8 @@
 //! | `facts` | the run in a few numbers: pools, units, shape, the seconds that each cause holds up the end |
 //! | `causes` | a file for each cause: what it costs, how that is shown, what to do |
 //! | `diagnose` | the verdict |
-//! | `predict` | what changes would gain |
+//! | `predict` | the break-even model of the run |
+//! | `fixes` | what changes would gain |
 #![forbid(unsafe_code)]
 
 mod analyze;
@@ -32,9 +33,11 @@ pub mod build;
 pub mod cause;
 mod causes;
 mod diagnose;
+mod evidence;
 pub mod export;
 mod facts;
 pub mod file;
+mod fixes;
 mod pairing;
 mod predict;
 pub mod record;
@@ -42,6 +45,7 @@ pub mod recording;
 pub mod report;
 mod share;
 mod timeline;
+pub mod words;
 
 pub use analyze::analyze;
 pub use cause::{Cause, UnknownCause};

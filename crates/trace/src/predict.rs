@@ -4,11 +4,11 @@ use breakeven_plan::StdlibRun;
 
 use crate::attribute::ProcessRole;
 use crate::cause::Cause;
-use crate::causes::{self, bytes, count, seconds};
-use crate::facts::{Facts, Shape, at_line};
+use crate::causes;
+use crate::facts::Facts;
 use crate::record::RecordKind;
 use crate::recording::Role;
-use crate::report::{CurvePoint, Fix, FixKind, WorkloadFacts};
+use crate::report::{CurvePoint, WorkloadFacts};
 use crate::timeline::OWN;
 
 /// A run in the model's terms.
@@ -146,7 +146,7 @@ impl Model {
     }
 
     /// The whole run with so many workers: the model, and what of this run it does not explain.
-    fn with_workers(&self, workers: u32) -> f64 {
+    pub fn with_workers(&self, workers: u32) -> f64 {
         self.run.processes(workers, self.cores) + self.residual.max(0.0)
     }
 
@@ -183,192 +183,7 @@ fn inherited(facts: &Facts<'_>, number: usize) -> f64 {
 }
 
 /// Where a prediction should lie: its own error, and a share of what is unexplained.
-fn interval(seconds: f64, elapsed: f64, error: f64, residual: f64) -> (f64, f64) {
+pub(crate) fn interval(seconds: f64, elapsed: f64, error: f64, residual: f64) -> (f64, f64) {
     let half = error * seconds.max(0.2 * elapsed) + 0.25 * residual.abs().min(seconds);
     ((seconds - half).max(0.0), seconds + half)
-}
-
-/// The changes, the most useful first.
-pub(crate) fn fixes(facts: &Facts<'_>, model: &Model) -> Vec<Fix> {
-    let mut fixes: Vec<Fix> = Vec::new();
-    let elapsed = facts.elapsed;
-    let run = &model.run;
-    let gain = |cause| causes::gain(facts, cause);
-    let site =
-        facts.main_pool().map(|pool| pool.site.clone()).or_else(|| facts.units.first().map(|unit| unit.site.clone()));
-    let site = site.and_then(|site| at_line(&site));
-    let dearest = |cause: Cause| {
-        let place = facts.places(&[cause], |_| String::new()).into_iter().next();
-        place.map(|place| format!("{}:{}", place.file, place.line)).or_else(|| site.clone())
-    };
-    let mut add =
-        |kind, place: Option<String>, predicted: f64, error: f64, workers, needs_edit, explanation: String| {
-            let predicted = predicted.max(0.0);
-            let (low, high) =
-                interval(predicted, elapsed, error, if kind == FixKind::Serial { 0.0 } else { model.residual });
-            fixes.push(Fix {
-                kind,
-                place,
-                predicted_seconds: predicted,
-                low,
-                high,
-                predicted_speedup: if predicted > 0.0 { elapsed / predicted } else { 1.0 },
-                explanation,
-                needs_edit,
-                workers,
-                measured_seconds: None,
-            });
-        };
-    if !facts.parallel {
-        add(FixKind::Serial, None, elapsed, 0.02, None, true, "The program is the plain loop already.".to_owned());
-        return fixes;
-    }
-    let worth = 0.05 * elapsed;
-    add(
-        FixKind::Serial,
-        site.clone(),
-        run.serial(),
-        0.12,
-        None,
-        true,
-        format!(
-            "The plain loop: {} of work{} and {} around it, without processes, messages and locks.",
-            seconds(run.work),
-            if run.sleep > worth { format!(", {} of waiting", seconds(run.sleep)) } else { String::new() },
-            seconds(run.outside)
-        ),
-    );
-    let pool = facts.main_pool();
-    if run.sleep > 0.5 * (run.work + run.sleep) && run.sleep > worth {
-        let threads = model.facts.tasks.max(model.facts.items).min(64) as u32;
-        let time = run.threads(threads, model.cores, 1.0, facts.charges.thread);
-        let text = format!("The tasks mostly wait: {threads} threads wait for all of them at the same time.");
-        add(FixKind::Threads, site.clone(), time, 0.2, Some(threads), true, text);
-        let text = "The tasks mostly wait: coroutines wait for all of them at the same time, in one thread.".to_owned();
-        add(FixKind::Asyncio, site.clone(), run.threads(u32::MAX, model.cores, 1.0, 0.0), 0.25, None, true, text);
-    }
-    let granular = gain(Cause::Granularity);
-    if granular > worth && pool.is_some_and(|pool| pool.tasks > 4 * pool.workers as u64) {
-        let text = format!(
-            "{} are handed over one by one; more in each makes {} of that go away.",
-            count(model.facts.tasks, "task", "tasks"),
-            seconds(0.95 * granular)
-        );
-        add(FixKind::Chunking, site.clone(), elapsed - 0.95 * granular, 0.15, None, true, text);
-    }
-    let moved = gain(Cause::Serialize) + gain(Cause::Transfer);
-    let argument = facts.argument();
-    if moved > worth && model.facts.bytes_in >= model.facts.bytes_out && model.facts.tasks > u64::from(model.workers) {
-        let once = f64::from(model.workers) / model.facts.tasks as f64;
-        let (what, place) = match &argument {
-            Some((name, size, site)) => {
-                (format!("`{}` ({})", name.split(':').next().unwrap_or(name), bytes(*size as f64)), at_line(site))
-            }
-            None => (format!("The {} of arguments of each task", bytes(model.facts.bytes_in)), None),
-        };
-        let text = format!("{what} would be sent to each of {} workers once instead of with each task.", model.workers);
-        add(
-            FixKind::Initializer,
-            place.or_else(|| dearest(Cause::Serialize)),
-            elapsed - moved * (1.0 - once),
-            0.2,
-            None,
-            true,
-            text,
-        );
-    }
-    if gain(Cause::Transfer) > worth {
-        let text = "Arrays in shared memory are not copied through pipes; their names are sent.".to_owned();
-        let time = elapsed - 0.9 * gain(Cause::Transfer);
-        add(FixKind::SharedMemory, dearest(Cause::Transfer), time, 0.2, None, true, text);
-    }
-    let startup = gain(Cause::Startup);
-    let initializers = facts.all(RecordKind::Initializer).count();
-    if startup > worth {
-        let started = facts.recording.processes.len().saturating_sub(1) as f64;
-        let kept = (f64::from(model.cores) / started.max(1.0)).min(1.0);
-        if kept < 0.9 {
-            let text = format!(
-                "{} workers for the program's life instead of {started}: most of the starting goes away.",
-                model.cores
-            );
-            let kind = if matches!(facts.shape, Some(Shape::PoolPerCall { .. }))
-                || started > 2.0 * f64::from(model.workers)
-                || pool.is_none()
-            {
-                FixKind::PoolReuse
-            } else {
-                FixKind::FewerWorkers
-            };
-            add(kind, site.clone(), elapsed - startup * (1.0 - kept), 0.2, Some(model.cores), true, text);
-        }
-        if initializers > 1 {
-            let text =
-                "What the initializer loads is loaded once, before the fork, and inherited by all workers.".to_owned();
-            add(
-                FixKind::Initializer,
-                site.clone(),
-                elapsed - startup * (1.0 - 1.0 / initializers as f64),
-                0.25,
-                None,
-                true,
-                text,
-            );
-        }
-    }
-    if model.workers > model.cores && run.sleep < 0.3 * (run.work + run.sleep) {
-        let time = model.with_workers(model.cores).min(elapsed) - gain(Cause::Oversubscription).min(0.5 * elapsed);
-        let text =
-            format!("{} workers for {} cores: as many as there are cores do the same.", model.workers, model.cores);
-        add(FixKind::FewerWorkers, site.clone(), time.max(run.outside), 0.15, Some(model.cores), true, text);
-    }
-    let alone = matches!(facts.shape, Some(Shape::OneWorker { .. } | Shape::OneProcess { .. }));
-    if alone || model.workers < model.cores {
-        let text = format!(
-            "{} for {} cores: more of them share the work.",
-            count(u64::from(model.workers), "worker", "workers"),
-            model.cores
-        );
-        add(
-            FixKind::MoreWorkers,
-            site.clone(),
-            model.with_workers(model.cores).min(elapsed),
-            0.15,
-            Some(model.cores),
-            true,
-            text,
-        );
-    }
-    if facts.native > 0.05 * elapsed && gain(Cause::Oversubscription) > worth {
-        let text = "One thread of the numerical library in each worker leaves the cores to the workers.".to_owned();
-        add(FixKind::LimitBlasThreads, None, elapsed - gain(Cause::Oversubscription), 0.25, None, false, text);
-    }
-    if gain(Cause::Rpc) > worth {
-        let text = "Results that are returned need no round trip to the manager for each access.".to_owned();
-        add(FixKind::AvoidManager, dearest(Cause::Rpc), elapsed - 0.9 * gain(Cause::Rpc), 0.2, None, true, text);
-    }
-    if gain(Cause::QueueContention) > worth {
-        let text = "More in one message (or under one lock) shares out what each of them costs.".to_owned();
-        let time = elapsed - 0.9 * gain(Cause::QueueContention);
-        add(FixKind::BatchMessages, dearest(Cause::QueueContention), time, 0.2, None, true, text);
-    }
-    let uneven = gain(Cause::Imbalance).max(gain(Cause::NotParallel));
-    if uneven > worth {
-        let text = "Work that all workers share to the end leaves none of them idle.".to_owned();
-        add(FixKind::Rebalance, site.clone(), elapsed - uneven, 0.2, None, true, text);
-    }
-    let ours = 0.85 * (granular + gain(Cause::QueueContention) + gain(Cause::Transfer))
-        + 0.3 * gain(Cause::Serialize)
-        + 0.5 * startup;
-    let threads_only = pool.is_some_and(|pool| pool.in_threads) && facts.started_workers() == 0;
-    if !threads_only && facts.recording.program.transport != "breakeven" {
-        let text =
-            "The same program on breakeven's queues and pools: messages in shared memory, warm workers.".to_owned();
-        add(FixKind::Run, None, elapsed - ours, 0.25, None, false, text);
-    }
-    // The most useful first.
-    fixes.sort_by(|a, b| a.predicted_seconds.total_cmp(&b.predicted_seconds));
-    let mut seen = std::collections::BTreeSet::new();
-    fixes.retain(|fix| seen.insert(fix.kind));
-    fixes
 }

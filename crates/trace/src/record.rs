@@ -121,6 +121,26 @@ impl Flags {
     }
 }
 
+/// What the link of a [`RecordKind::Argument`] says: `position | captured << 8 | of_map << 9 | identity << 16`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Argument {
+    /// Which of the call's, from 0.
+    pub position: u64,
+    /// The function brings it along: a method's object, a partial's argument, a closure's variable.
+    pub captured: bool,
+    /// The iterable of a map, or its first item: each task gets another.
+    pub of_map: bool,
+    /// Equal for one and the same object, 48 bits of its address; 0: not known.
+    pub identity: u64,
+}
+
+impl Argument {
+    /// From the record's link.
+    pub const fn from_link(link: u64) -> Self {
+        Self { position: link & 0xff, captured: link & 0x100 != 0, of_map: link & 0x200 != 0, identity: link >> 16 }
+    }
+}
+
 macro_rules! kinds {
     ($($(#[$doc:meta])+ $variant:ident = $code:literal, $name:literal;)+) => {
         /// What happened. Codes stand in saved recordings and do not change.
@@ -199,7 +219,7 @@ kinds! {
     /// The parent waits for results (`get`, `result`, `wait`, `next` of an `imap`). object: pool; link: task.
     Result = 23, "result";
     /// A point, for the first few submissions of a place: an argument or captured value. name: `variable: type`; value:
-    /// its bytes, without what it refers to, but for arrays with their data; link: position.
+    /// its bytes, without what it refers to, but for arrays with their data; link: an [`Argument`](struct@Argument).
     Argument = 24, "argument";
     /// The program's own iterable makes the next item, within a `Submit` or in a pool's handler thread: the program's own
     /// code, if it takes longer than 20 us. object: pool; name: the iterable's type.

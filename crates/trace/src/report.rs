@@ -32,7 +32,8 @@ pub struct Report {
     pub causes: Vec<CauseShare>,
     /// The primary cause explained, and up to two more; empty for a healthy program.
     pub findings: Vec<Finding>,
-    /// What could be changed, the most useful first. `serial` is always among them if it could be predicted.
+    /// What could be changed: first what removes the primary cause, then the others, those that gain most first. `serial` is
+    /// always among them if it could be predicted.
     pub fixes: Vec<Fix>,
     /// Predicted time of the program by number of workers.
     pub curve: Vec<CurvePoint>,
@@ -190,12 +191,64 @@ pub enum FixKind {
     AvoidManager,
     /// More in one message.
     BatchMessages,
-    /// Smaller or ordered tasks, so that no worker is left with the rest.
+    /// Work shared out otherwise, so that nobody is left with the rest or waited for: smaller or ordered tasks, all handed
+    /// over before the first is waited for, less done by the main process or under a lock.
     Rebalance,
     /// NumPy instead of the loop.
     Vectorise,
+    /// Processes instead of threads.
+    Processes,
     /// `breakeven run`, no edit.
     Run,
+}
+
+impl FixKind {
+    /// Every kind.
+    pub const ALL: &[Self] = &[
+        Self::Serial,
+        Self::Threads,
+        Self::Asyncio,
+        Self::Chunking,
+        Self::Initializer,
+        Self::SharedMemory,
+        Self::FewerWorkers,
+        Self::MoreWorkers,
+        Self::LimitBlasThreads,
+        Self::PoolReuse,
+        Self::AvoidManager,
+        Self::BatchMessages,
+        Self::Rebalance,
+        Self::Vectorise,
+        Self::Processes,
+        Self::Run,
+    ];
+
+    /// The kind's name, as JSON has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Serial => "serial",
+            Self::Threads => "threads",
+            Self::Asyncio => "asyncio",
+            Self::Chunking => "chunking",
+            Self::Initializer => "initializer",
+            Self::SharedMemory => "shared_memory",
+            Self::FewerWorkers => "fewer_workers",
+            Self::MoreWorkers => "more_workers",
+            Self::LimitBlasThreads => "limit_blas_threads",
+            Self::PoolReuse => "pool_reuse",
+            Self::AvoidManager => "avoid_manager",
+            Self::BatchMessages => "batch_messages",
+            Self::Rebalance => "rebalance",
+            Self::Vectorise => "vectorise",
+            Self::Processes => "processes",
+            Self::Run => "run",
+        }
+    }
+
+    /// The kind with a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
 }
 
 /// A point of the break-even curve.
@@ -311,4 +364,17 @@ pub struct Recorder {
     pub supervisor_seconds: f64,
     /// Part of the elapsed time that the hooks took, of the cores that the program kept busy.
     pub overhead: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FixKind;
+
+    #[test]
+    fn kinds_have_the_names_that_json_has() {
+        for kind in FixKind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+            assert_eq!(FixKind::from_name(kind.name()), Some(*kind));
+        }
+    }
 }

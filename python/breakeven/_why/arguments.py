@@ -9,12 +9,17 @@ from . import kinds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import CodeType, FrameType
     from typing import Any
 
 # How many submissions of a place are looked at, and how many arguments of one.
 _SUBMISSIONS = 3
 _ARGUMENTS = 12
+
+# What a record's link says beside the position and the object's identity (`Argument` of crates/trace/src/record.rs).
+_CAPTURED = 1 << 8
+_OF_MAP = 1 << 9
 
 _seen: dict[int, int] = {}
 
@@ -25,18 +30,26 @@ def name_of(function: Any) -> str | None:
         name = getattr(function, "__qualname__", None)
         if isinstance(name, str):
             return name
-        inner = getattr(function, "func", None)
+        inner = _inner(function)
         if inner is None:
             break
         function = inner
     return type(function).__qualname__ if function is not None else None
 
 
+def _inner(function: Any) -> Any:
+    """What a partial calls. An executor's map wraps the program's function twice: its own helper is given it."""
+    inner = getattr(function, "func", None)
+    if getattr(inner, "__qualname__", None) == "_process_chunk" and getattr(function, "args", ()):
+        return function.args[0]
+    return inner
+
+
 def record(pool: int, site: int, function: Any, arguments: Any) -> None:
     """One of the first tasks of a place is handed over with these arguments."""
     things = list(_captured(function))
     if isinstance(arguments, (tuple, list)):  # what else there is may be gone when it has been looked at
-        things += [(None, argument) for argument in arguments[:_ARGUMENTS]]
+        things += [(at, None, argument) for at, argument in enumerate(arguments[:_ARGUMENTS])]
     _write(pool, site, things)
 
 
@@ -46,8 +59,8 @@ def record_items(pool: int, function: Any, items: Any) -> None:
     if site:
         things = list(_captured(function))
         if isinstance(items, (list, tuple)) and items:
-            things.append(("items[0]", items[0]))
-        things.append((None, items))
+            things.append((_OF_MAP, "items[0]", items[0]))
+        things.append((1 | _OF_MAP, None, items))
         _write(pool, site, things)
 
 
@@ -60,15 +73,21 @@ def _first_few() -> int:
     return site
 
 
-def _captured(function: Any) -> Any:
-    """What a function brings along: a method's object, a partial's arguments, a closure's variables."""
+def _captured(function: Any) -> Iterator[tuple[int, str | None, Any]]:
+    """What a function brings along, as `_write` takes it."""
+    return ((min(at, 0xFF) | _CAPTURED, name, value) for at, (name, value) in enumerate(_brought(function)))
+
+
+def _brought(function: Any) -> Iterator[tuple[str | None, Any]]:
+    """A method's object, a partial's arguments, a closure's variables."""
     for _ in range(8):
-        inner = getattr(function, "func", None)
+        inner = _inner(function)
         if inner is None or not hasattr(function, "keywords"):
             break
-        for argument in getattr(function, "args", ()):
-            yield None, argument
-        yield from function.keywords.items()
+        if inner is getattr(function, "func", None):
+            for argument in getattr(function, "args", ()):
+                yield None, argument
+            yield from function.keywords.items()
         function = inner
     owner = getattr(function, "__self__", None)
     if owner is not None and not isinstance(owner, type(sys)):
@@ -86,10 +105,12 @@ def _captured(function: Any) -> Any:
                 pass
 
 
-def _write(pool: int, site: int, things: list[tuple[str | None, Any]]) -> None:
+def _write(pool: int, site: int, things: list[tuple[int, str | None, Any]]) -> None:
+    """`things`: (position and flags, name if it is known, value)."""
     frame = _user_frame()
-    for at, (name, value) in enumerate(things[: 2 * _ARGUMENTS]):
-        name = name or (_name_in(frame, value) if frame is not None else None) or f"argument {at}"
+    for at, name, value in things[: 2 * _ARGUMENTS]:
+        name = name or (_name_in(frame, value) if frame is not None else None) or f"argument {at & 0xFF}"
+        at |= (id(value) & 0xFFFF_FFFF_FFFF) << 16
         kind = type(value)
         text = (
             kind.__qualname__

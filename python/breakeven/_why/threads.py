@@ -26,8 +26,14 @@ _ROLES = {
 
 
 def hook_threading(module: ModuleType) -> None:
+    hook(module.Thread, "start", kinds.SILENT, before=_before_start)
     hook(module.Thread, "_bootstrap_inner", kinds.SILENT, before=_before_thread)
     hook(module.Thread, "join", kinds.JOIN, site=True, before=_before_join)
+
+
+def _before_start(args: tuple[Any, ...], kwargs: Any) -> None:
+    # The line that starts it is known here only.
+    args[0]._breakeven_site = _native.trace_site()
 
 
 def _before_thread(args: tuple[Any, ...], kwargs: Any) -> None:
@@ -43,7 +49,8 @@ def _before_thread(args: tuple[Any, ...], kwargs: Any) -> None:
         _native.trace_point(kinds.THREAD, name=role)
         _set_context(role, thread)
     else:
-        _native.trace_point(kinds.THREAD, value=1, name=name or type(thread).__qualname__)
+        site = getattr(thread, "_breakeven_site", None)
+        _native.trace_point(kinds.THREAD, value=1, name=name or type(thread).__qualname__, site=site)
 
 
 def _set_context(role: str, thread: Any) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+from .. import _native
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -23,43 +25,9 @@ __all__ = [
     "speedup",
 ]
 
-# What a second of each cause (crates/trace/src/cause.rs) went into.
-CAUSES = {
-    "compute": "the program's own work",
-    "startup": "creating processes, imports, initialisers",
-    "serialize": "pickling and unpickling",
-    "transfer": "copying bytes through pipes",
-    "queue_contention": "queue locks and feeder threads",
-    "rpc": "round trips to a manager",
-    "granularity": "handing out tasks that are too small",
-    "imbalance": "idle: another worker has the rest",
-    "oversubscription": "more threads than cores",
-    "serial_fraction": "idle: the parent is at work",
-    "gil": "waiting for the interpreter's lock",
-    "io_wait": "asleep, or in input and output",
-    "memory": "page faults and copies of memory",
-    "not_parallel": "idle: one worker runs at a time",
-    "none": "nothing is wrong",
-}
-
-FIXES = {
-    "serial": "the plain loop, in one process",
-    "threads": "threads instead of processes",
-    "asyncio": "coroutines instead of processes",
-    "chunking": "more items in a task",
-    "initializer": "send once to each worker",
-    "shared_memory": "arrays in shared memory",
-    "fewer_workers": "fewer workers",
-    "more_workers": "more workers",
-    "limit_blas_threads": "one BLAS thread in a worker",
-    "pool_reuse": "one pool for the whole run",
-    "avoid_manager": "results without a manager",
-    "batch_messages": "more in one message",
-    "rebalance": "smaller tasks, or large ones first",
-    "vectorise": "NumPy instead of the loop",
-    "run": "breakeven run, no edit",
-    "processes": "processes instead of threads",
-}
+# What a second of each cause went into, and what each kind of change means: the page's words, too
+# (crates/trace/src/words.rs).
+CAUSES, FIXES = _native.report_words()
 
 
 def clean(text: str) -> str:

@@ -2,11 +2,19 @@
 
 use super::{Words, count, located, named, seconds, times};
 use crate::cause::Cause;
-use crate::facts::Facts;
+use crate::facts::{Facts, PoolFacts};
 
 pub(super) fn gain(facts: &Facts<'_>) -> f64 {
     let usual = facts.tasks() as f64 * 2.0 * facts.charges.wake;
     facts.own_part(Cause::Granularity, facts.path[Cause::Granularity as usize], usual)
+}
+
+/// Items in a task, so that handing over takes a hundredth of the time; but every worker should get a few pieces.
+pub(super) fn chunk(facts: &Facts<'_>, pool: &PoolFacts) -> u64 {
+    let overhead = gain(facts) / (pool.tasks as f64).max(1.0);
+    let items = pool.items as f64;
+    let per_item = pool.seconds / items.max(1.0);
+    (overhead / (0.01 * per_item.max(1e-9))).min(items / (4.0 * pool.workers.max(1) as f64)).max(2.0) as u64
 }
 
 pub(super) fn words(facts: &Facts<'_>) -> Words {
@@ -27,11 +35,7 @@ pub(super) fn words(facts: &Facts<'_>) -> Words {
     let overhead = gain(facts) / (pool.tasks as f64).max(1.0);
     let function = named(&pool.function, "work");
     let each = pool.mean();
-    // Dispatch is to be a hundredth of the time; but every worker should get a few pieces.
-    let workers = pool.workers.max(1) as f64;
-    let items = pool.items as f64;
-    let per_item = pool.seconds / items.max(1.0);
-    let chunk = (overhead / (0.01 * per_item.max(1e-9))).min(items / (4.0 * workers)).max(2.0) as u64;
+    let chunk = chunk(facts, pool);
     Words {
         headline: format!(
             "{} of {function} take {} each; handing one over costs {}{}.",

@@ -19,7 +19,7 @@ mod transfer;
 
 use crate::attribute::SiteFacts;
 use crate::cause::Cause;
-use crate::facts::{Facts, at_line};
+use crate::facts::{Facts, PoolFacts, at_line};
 use crate::report::{Finding, Place};
 
 /// A cause in a person's words.
@@ -51,6 +51,11 @@ pub(crate) fn gain(facts: &Facts<'_>, cause: Cause) -> f64 {
         Cause::Compute | Cause::None => 0.0,
     };
     seconds.clamp(0.0, facts.elapsed)
+}
+
+/// Items in a task that make handing them over small beside the work.
+pub(crate) fn chunk(facts: &Facts<'_>, pool: &PoolFacts) -> u64 {
+    granularity::chunk(facts, pool)
 }
 
 /// A cause in a person's words.

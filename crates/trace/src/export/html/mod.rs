@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::cause::Cause;
 use crate::record::RecordKind;
 use crate::recording::Recording;
-use crate::report::Report;
+use crate::report::{FixKind, Report};
 
 /// Most task spans that a page carries; of more, the longest ones.
 const TASKS: usize = 20_000;
@@ -28,8 +28,10 @@ pub fn render(report: &Report, recording: Option<&Recording>) -> String {
     environment.add_filter("thousands", words::thousands);
     environment.add_filter("percent", words::percent);
     environment.add_filter("speedup", words::speedup);
-    environment.add_filter("cause_words", |name: &str| name.parse().map_or("", words::cause));
-    environment.add_filter("fix_words", words::fix);
+    environment.add_filter("cause_words", |name: &str| name.parse().map_or("", crate::words::cause));
+    environment.add_filter("fix_words", |name: &str| {
+        FixKind::from_name(name).map_or_else(|| name.to_owned(), |kind| crate::words::fix(kind).to_owned())
+    });
     environment.add_filter("signal", words::ending);
     environment.add_filter("sketch_class", |line: &str| match line.as_bytes().first() {
         Some(b'+') => "added",
