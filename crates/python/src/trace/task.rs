@@ -197,8 +197,16 @@ pub(super) fn name_of<'py>(function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, 
     let mut partial = 0;
     while partial < 8
         && function.getattr_opt(intern!(py, "__qualname__"))?.is_none()
-        && let Some(inner) = function.getattr_opt(intern!(py, "func"))?
+        && let Some(mut inner) = function.getattr_opt(intern!(py, "func"))?
     {
+        // An executor's map wraps the program's function twice: its own helper is given it.
+        let name = inner.getattr_opt(intern!(py, "__qualname__"))?;
+        if let Some(name) = name
+            && name.cast::<PyString>().is_ok_and(|name| name == "_process_chunk")
+            && let Ok(given) = function.getattr(intern!(py, "args"))?.get_item(0)
+        {
+            inner = given;
+        }
         function = inner;
         partial += 1;
     }
