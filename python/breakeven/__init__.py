@@ -56,6 +56,10 @@ if TYPE_CHECKING:
     from . import spawn as spawn
     from . import synchronize as synchronize
     from . import util as util
+    from ._map import imap as imap
+    from ._map import imap_unordered as imap_unordered
+    from ._map import map as map
+    from ._map import starmap as starmap
     from ._why.block import Block
     from .executor import ProcessPoolExecutor, ThreadPoolExecutor
     from .pool import TaskError, ThreadPool, WorkerDied
@@ -153,10 +157,14 @@ __all__ = [
     "TaskError",
     "WorkerDied",
     "configure",
+    "imap",
+    "imap_unordered",
     "install",
+    "starmap",
     "uninstall",
     "why",
 ]
+# `map` is not listed: `from breakeven import *` shall not take the builtin's place.
 
 # Where the names that are not worth loading at import come from.
 _LAZY = {
@@ -165,6 +173,10 @@ _LAZY = {
     "ThreadPool": "pool",
     "ThreadPoolExecutor": "executor",
     "WorkerDied": "pool",
+    "imap": "_map",
+    "imap_unordered": "_map",
+    "map": "_map",
+    "starmap": "_map",
 }
 _SUBMODULES = {
     "cli",
