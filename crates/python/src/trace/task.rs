@@ -158,7 +158,7 @@ impl TaskCall {
 /// The name of what a task runs, and how many items are in it.
 fn describe<'py>(function: &Bound<'py, PyAny>, args: &Bound<'py, PyTuple>) -> PyResult<(Bound<'py, PyString>, u64)> {
     let py = function.py();
-    let own = name_of(function)?;
+    let own = plain_name_of(function)?;
     let text = own.to_string_lossy();
     match text.as_ref() {
         "mapstar" | "starmapstar" if args.len() == 1 => {
@@ -193,20 +193,26 @@ fn describe<'py>(function: &Bound<'py, PyAny>, args: &Bound<'py, PyTuple>) -> Py
 /// A function's name as its author would say it.
 pub(super) fn name_of<'py>(function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
     let py = function.py();
+    let name = plain_name_of(function)?;
+    // An executor's map wraps the program's function twice: its own helper is given it.
+    if name == "_process_chunk"
+        && let Some(args) = function.getattr_opt(intern!(py, "args"))?
+        && let Ok(given) = args.get_item(0)
+    {
+        return plain_name_of(&given);
+    }
+    Ok(name)
+}
+
+/// The name of a function, or of what a partial calls.
+fn plain_name_of<'py>(function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
+    let py = function.py();
     let mut function = function.clone();
     let mut partial = 0;
     while partial < 8
         && function.getattr_opt(intern!(py, "__qualname__"))?.is_none()
-        && let Some(mut inner) = function.getattr_opt(intern!(py, "func"))?
+        && let Some(inner) = function.getattr_opt(intern!(py, "func"))?
     {
-        // An executor's map wraps the program's function twice: its own helper is given it.
-        let name = inner.getattr_opt(intern!(py, "__qualname__"))?;
-        if let Some(name) = name
-            && name.cast::<PyString>().is_ok_and(|name| name == "_process_chunk")
-            && let Ok(given) = function.getattr(intern!(py, "args"))?.get_item(0)
-        {
-            inner = given;
-        }
         function = inner;
         partial += 1;
     }
