@@ -6,7 +6,7 @@
 use core::cell::Cell;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use breakeven_shm::{Arena, Block, Item, Items, List, ListError, OpenError, Piece, RootId, Ticket};
+use breakeven_shm::{Arena, Block, Container, ContainerError, Item, Items, List, OpenError, Piece, RootId, Ticket};
 use breakeven_wire::{Kind, Token};
 use pyo3::exceptions::{PyIndexError, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::ffi;
@@ -74,7 +74,7 @@ impl SharedList {
     /// A number for this process, to be given to lists as their patron.
     #[staticmethod]
     fn patron(py: Python<'_>) -> PyResult<u32> {
-        List::patron(&arena::arena(py)?).map_err(|e| error::create(&e))
+        Container::patron(&arena::arena(py)?).map_err(|e| error::create(&e))
     }
 
     /// Opens the list of that name. Raises LookupError if this process has not got its arena, ValueError if it is gone.
@@ -128,7 +128,7 @@ impl SharedList {
     /// Lets go of the pinned lists of which this process is the patron, under this `group`.
     #[staticmethod]
     fn release_group(group: u64) {
-        Arena::all().for_each(|arena| List::release_group(&arena, group));
+        Arena::all().for_each(|arena| Container::release_group(&arena, group));
     }
 
     fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
@@ -214,7 +214,7 @@ impl SharedList {
         let mut item = Item::new();
         match self.list.pop(index, None, &mut item) {
             Ok(()) => decode(py, &mut item),
-            Err(ListError::Range) => {
+            Err(ContainerError::Range) => {
                 let empty = self.list.len() == Ok(0);
                 Err(PyIndexError::new_err(if empty { "pop from empty list" } else { "pop index out of range" }))
             }
@@ -279,7 +279,7 @@ impl SharedList {
         }
         let pieces: Vec<Piece> = order.into_iter().map(|nth| Piece::Keep(nth, nth + 1)).collect();
         let size = pieces.len() as u64;
-        let plan = |len| if len == size { Ok(pieces.clone()) } else { Err(ListError::Changed) };
+        let plan = |len| if len == size { Ok(pieces.clone()) } else { Err(ContainerError::Changed) };
         let outcome = py.detach(|| self.list.edit(&mut Items::new(), Some(version), plan));
         unless_changed(py, outcome)
     }
@@ -319,7 +319,7 @@ impl SharedList {
         py: Python<'_>,
         value: &Bound<'_, PyAny>,
         range: &'static str,
-        mut operation: impl FnMut(u16, &[u8], &mut Vec<Block>) -> Result<(), ListError> + Send,
+        mut operation: impl FnMut(u16, &[u8], &mut Vec<Block>) -> Result<(), ContainerError> + Send,
     ) -> PyResult<()> {
         let mut space: ScalarSpace = [0; 16];
         let Some(len) = codec::scalar(value, &mut space) else { return self.store_any(py, value, range, operation) };
@@ -333,7 +333,7 @@ impl SharedList {
         py: Python<'_>,
         value: &Bound<'_, PyAny>,
         range: &'static str,
-        mut operation: impl FnMut(u16, &[u8], &mut Vec<Block>) -> Result<(), ListError> + Send,
+        mut operation: impl FnMut(u16, &[u8], &mut Vec<Block>) -> Result<(), ContainerError> + Send,
     ) -> PyResult<()> {
         let mut space: SmallSpace = [0; 128];
         if let Some(len) = codec::small(value, &mut space) {
@@ -412,12 +412,12 @@ impl SharedList {
         py: Python<'_>,
         items: &mut Items,
         version: Option<u64>,
-        plan: impl Fn(u64) -> Result<Vec<Piece>, ListError> + Send,
+        plan: impl Fn(u64) -> Result<Vec<Piece>, ContainerError> + Send,
     ) -> PyResult<()> {
         let count = items.len();
         let outcome = py.detach(|| self.list.edit(items, version, plan));
         outcome.map_err(|e| match e {
-            ListError::Size(size) => PyValueError::new_err(format!(
+            ContainerError::Size(size) => PyValueError::new_err(format!(
                 "attempt to assign sequence of size {count} to extended slice of size {size}"
             )),
             e => failed(py, &e, "list index out of range"),
@@ -525,14 +525,14 @@ impl Slice {
         (start.max(0) as u64, self.step as i64, count.max(0) as u64)
     }
 
-    fn assign(self, len: u64, new: u64) -> Result<Vec<Piece>, ListError> {
+    fn assign(self, len: u64, new: u64) -> Result<Vec<Piece>, ContainerError> {
         let (start, step, count) = self.indices(len);
         if step == 1 {
             let (start, end) = (start.min(len), (start + count).min(len));
             return Ok(vec![Piece::Keep(0, start), Piece::New(0, new), Piece::Keep(end, len)]);
         }
         if new != count {
-            return Err(ListError::Size(count));
+            return Err(ContainerError::Size(count));
         }
         let assigned =
             |nth: u64| if step > 0 { Piece::New(nth, nth + 1) } else { Piece::New(count - 1 - nth, count - nth) };
@@ -574,23 +574,23 @@ fn decode_parts<'py>(py: Python<'py>, tag: u16, payload: &[u8], blocks: Vec<Bloc
     codec::decode(py, tag, payload, blocks.into_iter().map(Storage::Arena).collect())
 }
 
-fn unless_changed(py: Python<'_>, outcome: Result<(), ListError>) -> PyResult<bool> {
+fn unless_changed(py: Python<'_>, outcome: Result<(), ContainerError>) -> PyResult<bool> {
     match outcome {
         Ok(()) => Ok(true),
-        Err(ListError::Changed) => Ok(false),
+        Err(ContainerError::Changed) => Ok(false),
         Err(error) => Err(failed(py, &error, "list index out of range")),
     }
 }
 
 #[cold]
-fn failed(py: Python<'_>, failure: &ListError, range: &'static str) -> PyErr {
+fn failed(py: Python<'_>, failure: &ContainerError, range: &'static str) -> PyErr {
     match failure {
-        ListError::Range => PyIndexError::new_err(range),
-        ListError::Memory(reason) => error::memory(py, reason),
-        ListError::Register(reason) => error::create(reason),
-        ListError::Corrupt => PyOSError::new_err(failure.to_string()),
-        ListError::Gone => PyValueError::new_err(failure.to_string()),
-        ListError::Changed | ListError::Size(_) | ListError::TooLong => PyRuntimeError::new_err(failure.to_string()),
+        ContainerError::Range => PyIndexError::new_err(range),
+        ContainerError::Memory(reason) => error::memory(py, reason),
+        ContainerError::Register(reason) => error::create(reason),
+        ContainerError::Corrupt => PyOSError::new_err(failure.to_string()),
+        ContainerError::Gone => PyValueError::new_err(failure.to_string()),
+        ContainerError::Changed | ContainerError::Size(_) | ContainerError::TooLong => PyRuntimeError::new_err(failure.to_string()),
     }
 }
 

@@ -39,7 +39,7 @@
 //!  +12   generation       u32   counts releases, so that a stale reference is recognised
 //!  +16   next             u32   index + 1 of the next free block
 //!  +20   class            u32   size class
-//!  +24   kind             u32   DATA, RING, CHANNEL, BLOB, LIST, SYNC; THE STORE THAT MAKES OR
+//!  +24   kind             u32   DATA, RING, CHANNEL, BLOB, LIST, SYNC, DICT; THE STORE THAT MAKES OR
 //!                              ENDS A ROOT
 //!  +28   backing          u32   COLD, BACKING, BACKED: whether pages exist
 //! ```
@@ -122,6 +122,7 @@ pub(crate) mod kind {
     pub(crate) const BLOB: u32 = 3;
     pub(crate) const LIST: u32 = 4;
     pub(crate) const SYNC: u32 = 5;
+    pub(crate) const DICT: u32 = 6;
 }
 
 pub(crate) mod backing {

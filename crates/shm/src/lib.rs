@@ -3,7 +3,7 @@
 //! - [`Arena`]: one anonymous memory file per process tree, whose blocks are recycled warm;
 //! - [`Channel`]: queues of small messages with blocks attached;
 //! - [`Blob`]: what one process publishes and many read copy-on-write;
-//! - [`List`]: sequences that many processes read and change in place;
+//! - [`List`] and [`Dict`]: containers that many processes read and change in place;
 //! - [`sync`]: locks, semaphores, events and conditions that survive their owners.
 //!
 //! All `unsafe` of the project lives here (but for what PyO3 forces), and all that is Linux.
@@ -37,7 +37,7 @@ mod error;
 #[cfg(not(breakeven_loom))]
 pub mod layout;
 #[cfg(not(breakeven_loom))]
-mod list;
+mod container;
 #[cfg(not(breakeven_loom))]
 mod lock;
 #[cfg(not(breakeven_loom))]
@@ -60,7 +60,9 @@ pub use {
         Wait,
     },
     error::{AllocError, AttachError, CreateError, OpenError, TryRecvError, TrySendError},
-    list::{Item, Items, List, ListError, Piece},
+    container::{
+        Container, ContainerError, Dict, Item, Items, Key, List, Lookup, Piece, Stored, Unsure, Which,
+    },
     participant::{after_fork_in_child, after_fork_in_parent, before_fork, note_child},
     root::RootId,
     sys::{detached::start_detached, limits::default_limit, pages, parent::end_with_parent, stream},

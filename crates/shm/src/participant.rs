@@ -330,5 +330,5 @@ impl Reachable {
 
 /// Whether a descriptor's kind is one that keeps other blocks alive.
 pub(crate) fn is_root(kind_word: u32) -> bool {
-    matches!(kind_word, kind::CHANNEL | kind::BLOB | kind::LIST | kind::SYNC)
+    matches!(kind_word, kind::CHANNEL | kind::BLOB | kind::LIST | kind::DICT | kind::SYNC)
 }

@@ -1,4 +1,4 @@
-//! Roots: channels, blobs, lists and locks, which may keep other blocks alive and are shared by
+//! Roots: channels, blobs, containers and locks, which may keep other blocks alive and are shared by
 //! several processes.
 //!
 //! ```text
@@ -16,11 +16,11 @@ use crate::arena::{Arena, Block};
 use crate::crash::{point, store};
 use crate::error::{CreateError, OpenError};
 use crate::layout::{Descriptor, MAX_PARTICIPANTS, SharedRepr, kind, owner};
-use crate::list::ListHeader;
+use crate::container::ContainerHeader;
 use crate::participant::{Reachable, is_root};
 use crate::primitive::AtomicU16;
 use crate::primitive::Ordering::{AcqRel, Acquire, Relaxed};
-use crate::{blob, channel, list, sync};
+use crate::{blob, channel, container, sync};
 
 /// Where the handle counts start in a root block.
 pub(crate) const HANDLES_AT: u64 = 1024;
@@ -131,7 +131,7 @@ fn destroy(arena: &Arena, index: u32, descriptor: &Descriptor) {
     match descriptor.kind.load(Relaxed) {
         kind::CHANNEL => channel::empty_for_destruction(arena, descriptor, me),
         kind::BLOB => blob::empty_for_destruction(arena, descriptor, me),
-        kind::LIST => list::empty_for_destruction(arena, descriptor, me),
+        kind::LIST | kind::DICT => container::empty_for_destruction(arena, descriptor, me),
         kind::SYNC => {} // keeps nothing alive
         _ => return,
     }
@@ -168,7 +168,7 @@ pub(crate) fn survey(arena: &Arena, dead: &[u32], reachable: &mut Reachable) {
             reachable.insert(index);
             match descriptor.kind.load(Relaxed) {
                 kind::CHANNEL => channel::survey(arena, descriptor, reachable),
-                kind::LIST => list::survey(arena, descriptor, reachable),
+                kind::LIST | kind::DICT => container::survey(arena, descriptor, reachable),
                 kind::SYNC => sync::survey(arena, descriptor, dead),
                 _ => blob::survey(arena, descriptor, reachable),
             }
@@ -183,7 +183,7 @@ pub(crate) fn inherit_handles(arena: &Arena, parent: u32, child: u32) {
     for (_, descriptor) in roots(arena) {
         if let Some(counts) = handles(arena, descriptor) {
             let mut inherited = counts.of(parent).load(Relaxed);
-            if list::is_pinned_by(arena, descriptor, parent) {
+            if container::is_pinned_by(arena, descriptor, parent) {
                 inherited = inherited.saturating_sub(1); // the pin stays the parent's
             }
             counts.of(child).store(inherited, Relaxed);
@@ -212,8 +212,8 @@ pub(crate) fn end_loans(arena: &Arena, id: RootId) {
     drop(guard);
 }
 
-/// Gives the patron of a list one handle for its pin, unless it has it already or is gone.
-pub(crate) fn pin(arena: &Arena, id: RootId, header: &ListHeader) {
+/// Gives the patron of a container one handle for its pin, unless it has it already or is gone.
+pub(crate) fn pin(arena: &Arena, id: RootId, header: &ContainerHeader) {
     let guard = arena.lock_roots();
     let patron = header.patron.load(Relaxed);
     if header.pinned.load(Relaxed) == 0 && arena.is_current(patron) {
@@ -228,13 +228,13 @@ pub(crate) fn pin(arena: &Arena, id: RootId, header: &ListHeader) {
     drop(guard);
 }
 
-/// Takes the pins away that `patron` (this process) has on the lists of one group.
+/// Takes the pins away that `patron` (this process) has on the containers of one group.
 pub(crate) fn unpin(arena: &Arena, patron: u32, group: u64) {
     let guard = arena.lock_roots();
     let mut unpinned = Vec::new();
     for (index, descriptor) in roots(arena) {
-        let Some(header) = list::header_of(arena, descriptor) else { continue };
-        if list::is_pinned_by(arena, descriptor, patron) && header.group.load(Relaxed) == group {
+        let Some(header) = container::header_of(arena, descriptor) else { continue };
+        if container::is_pinned_by(arena, descriptor, patron) && header.group.load(Relaxed) == group {
             store(&header.pinned, 0, Relaxed);
             unpinned.push(RootId { index, generation: descriptor.generation.load(Relaxed) });
         }

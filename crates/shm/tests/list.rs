@@ -2,7 +2,7 @@
 //! or after the operation, with all memory accounted for.
 
 use breakeven_shm::crash_points::run;
-use breakeven_shm::{Arena, Block, Item, Items, List, ListError, Piece, Ticket};
+use breakeven_shm::{Arena, Block, Container, ContainerError, Item, Items, List, Piece, Ticket};
 use proptest::prelude::*;
 
 fn arena() -> Arena {
@@ -63,7 +63,7 @@ fn append(list: &List, element: &Element) {
     list.append(7, &element.0, &mut blocks(&list.arena(), element)).unwrap();
 }
 
-fn set(list: &List, index: i64, element: &Element) -> Result<(), ListError> {
+fn set(list: &List, index: i64, element: &Element) -> Result<(), ContainerError> {
     list.set(index, 7, &element.0, &mut blocks(&list.arena(), element))
 }
 
@@ -71,13 +71,13 @@ fn insert(list: &List, index: i64, element: &Element) {
     list.insert(index, 7, &element.0, &mut blocks(&list.arena(), element)).unwrap();
 }
 
-fn pop(list: &List, index: i64) -> Result<Element, ListError> {
+fn pop(list: &List, index: i64) -> Result<Element, ContainerError> {
     let mut item = Item::new();
     list.pop(index, None, &mut item)?;
     Ok(element(&mut item))
 }
 
-fn get(list: &List, index: i64) -> Result<Element, ListError> {
+fn get(list: &List, index: i64) -> Result<Element, ContainerError> {
     let mut item = Item::new();
     assert!(list.get(index, true, &mut item)?);
     Ok(element(&mut item))
@@ -244,18 +244,18 @@ fn a_table_that_is_written_over_and_over_does_not_grow() {
 fn errors_leave_it_as_it_was() {
     let arena = Arena::heap(1 << 20, 4 << 20).unwrap();
     let list = List::create(&arena, 0, 0).unwrap();
-    assert_eq!(get(&list, 0), Err(ListError::Range));
-    assert_eq!(pop(&list, -1), Err(ListError::Range));
-    assert_eq!(set(&list, 0, &plain(b"x")), Err(ListError::Range));
-    assert_eq!(list.append(7, &[0; 1025], &mut vec![]), Err(ListError::TooLong));
+    assert_eq!(get(&list, 0), Err(ContainerError::Range));
+    assert_eq!(pop(&list, -1), Err(ContainerError::Range));
+    assert_eq!(set(&list, 0, &plain(b"x")), Err(ContainerError::Range));
+    assert_eq!(list.append(7, &[0; 1025], &mut vec![]), Err(ContainerError::TooLong));
     append(&list, &plain(b"x"));
     let version = list.version().unwrap();
-    assert_eq!(list.pop(0, Some(version + 1), &mut Item::new()), Err(ListError::Changed));
+    assert_eq!(list.pop(0, Some(version + 1), &mut Item::new()), Err(ContainerError::Changed));
     let twice = |_| Ok(vec![Piece::Keep(0, 2)]);
-    assert_eq!(list.edit(&mut Items::new(), None, twice), Err(ListError::Range));
+    assert_eq!(list.edit(&mut Items::new(), None, twice), Err(ContainerError::Range));
     let many: Vec<Element> = vec![plain(&[1; 900]); 2000];
     let refused = list.extend(&mut items(&arena, &many), None);
-    assert!(matches!(refused, Err(ListError::Memory(_))), "{refused:?}");
+    assert!(matches!(refused, Err(ContainerError::Memory(_))), "{refused:?}");
     assert_eq!(contents(&list), [plain(b"x")]);
     arena.check_invariants().unwrap();
 }
@@ -373,9 +373,9 @@ fn death_while_lists_are_made_pinned_and_ended() {
             list.pin().unwrap();
             drop(list);
             assert!(victim.statistics().in_use > 0, "the pin keeps it");
-            List::release_group(victim, 6);
+            Container::release_group(victim, 6);
             assert!(victim.statistics().in_use > 0);
-            List::release_group(victim, 5);
+            Container::release_group(victim, 5);
         });
         if survived {
             assert_eq!(arena.statistics().in_use, 0);
