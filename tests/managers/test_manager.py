@@ -1,4 +1,4 @@
-"""The manager itself: when there is a server and when not, and that what is not a list is as before."""
+"""The manager itself: when there is a server and when not, and that what a server serves is as before."""
 
 import multiprocessing
 import multiprocessing.managers as stdlib
@@ -15,10 +15,12 @@ def servers():
     return [process for process in multiprocessing.active_children() if process.name.startswith("SyncManager")]
 
 
-def test_lists_need_no_process():
+def test_containers_need_no_process():
     with breakeven.Manager() as manager:
         shared = manager.list(range(3))
         assert sum(shared) == 3
+        assert manager.dict(a=1)["a"] + manager.Value("i", 2).value + manager.Array("i", [3])[0] == 6
+        assert manager.Namespace(x=1).x == 1
         assert not servers()
     assert isinstance(manager, stdlib.SyncManager)
 
@@ -45,7 +47,7 @@ def test_everything_else_comes_from_a_server(ctx):
         assert value.value == 4 and namespace.x == 5 and queue.get() == "done"
         d["child"].append("still the shared list")
         assert shared[-1] == "still the shared list"
-        assert manager._number_of_objects() == 5
+        assert manager._number_of_objects() == 2, "the lock and the queue"
         del d, value, namespace, queue, things
     assert not servers()
 

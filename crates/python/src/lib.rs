@@ -9,8 +9,10 @@ mod blob;
 mod channel;
 mod closable;
 mod codec;
+mod container;
 mod debug;
 mod detached;
+mod dict;
 mod enter;
 mod error;
 mod fork;
@@ -49,7 +51,11 @@ mod _native {
     #[pymodule_export]
     use super::fork::{end_with_parent, fork_before, fork_child, fork_parent, note_child};
     #[pymodule_export]
-    use super::list::{SharedList, storing};
+    use super::container::{release_group, storing};
+    #[pymodule_export]
+    use super::dict::SharedDict;
+    #[pymodule_export]
+    use super::list::SharedList;
     #[pymodule_export]
     use super::pages::{make_own, own_pages};
     #[pymodule_export]

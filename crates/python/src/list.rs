@@ -3,52 +3,19 @@
 //! Objects are encoded before and decoded after the list's lock is held: no Python code ever runs under it. What needs
 //! both (sorting, searching) reads a version with the objects, and changes the list only if it still has that version.
 
-use core::cell::Cell;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-
-use breakeven_shm::{Arena, Block, Container, ContainerError, Item, Items, List, OpenError, Piece, RootId, Ticket};
+use breakeven_shm::{Block, ContainerError, Item, Items, List, Piece};
 use breakeven_wire::{Kind, Token};
-use pyo3::exceptions::{PyIndexError, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PySlice, PyTuple};
 
-use crate::channel::fill;
-use crate::codec::{self, INLINE, ScalarSpace, SmallSpace, Space, Storage};
+use crate::codec::{self, INLINE, ScalarSpace, SmallSpace, Space};
+use crate::container::{self, Name, decode, decode_parts, equal, is_scalar};
 use crate::{arena, error};
 
 /// Operations on more elements are done without the interpreter's lock.
 const DETACH_FROM: u64 = 2048;
-
-/// Device and inode of the arena's memory file, and the list's name in it.
-type Name = (u64, u64, u64);
-
-thread_local! {
-    /// How many values this thread is encoding for a list at the moment.
-    static STORING: Cell<u32> = const { Cell::new(0) };
-}
-
-/// Whether this thread is just pickling a value that is to be stored in a list. What a pickled reference leads to must
-/// then be kept alive by somebody: the list holds only the reference.
-#[pyfunction]
-pub(crate) fn storing() -> bool {
-    STORING.get() > 0
-}
-
-struct Storing;
-
-impl Storing {
-    fn new() -> Self {
-        STORING.set(STORING.get() + 1);
-        Storing
-    }
-}
-
-impl Drop for Storing {
-    fn drop(&mut self) {
-        STORING.set(STORING.get() - 1);
-    }
-}
 
 /// A list in shared memory. A handle on it is inherited by a forked child; for others see `lend` and `attach`, and for
 /// processes that have the arena already, `name` and `open`.
@@ -74,65 +41,44 @@ impl SharedList {
     /// A number for this process, to be given to lists as their patron.
     #[staticmethod]
     fn patron(py: Python<'_>) -> PyResult<u32> {
-        Container::patron(&arena::arena(py)?).map_err(|e| error::create(&e))
+        container::patron(py)
     }
 
     /// Opens the list of that name. Raises LookupError if this process has not got its arena, ValueError if it is gone.
     #[staticmethod]
     fn open(name: Name) -> PyResult<Self> {
-        let (device, inode, id) = name;
-        let arena = Arena::all()
-            .find(|arena| arena.identity() == (device, inode))
-            .ok_or_else(|| pyo3::exceptions::PyLookupError::new_err("this process has not got the list's memory"))?;
-        let ticket = Ticket { id: RootId::from_bits(id), lender: 0 };
-        Ok(SharedList { list: List::open(&arena, ticket).map_err(|e| gone(&e))? })
+        Ok(SharedList { list: container::open(name, List::open)? })
     }
 
     /// Opens the list that `lend` described. Takes ownership of the descriptor.
     #[staticmethod]
     fn attach(arena_fd: i32, ticket: u128) -> PyResult<Self> {
-        if arena_fd < 0 {
-            return Err(PyValueError::new_err("arena_fd must be an open file descriptor"));
-        }
-        // SAFETY: the caller gives the descriptor away, as documented; nothing else closes it.
-        let arena_fd = unsafe { OwnedFd::from_raw_fd(arena_fd) };
-        let arena = Arena::attach(arena_fd).map_err(|e| error::attach(&e))?;
-        let ticket = Ticket { id: RootId::from_bits(ticket as u64), lender: (ticket >> 64) as u32 };
-        Ok(SharedList { list: List::open(&arena, ticket).map_err(|e| gone(&e))? })
+        Ok(SharedList { list: container::attach(arena_fd, ticket, List::open)? })
     }
 
     /// What `open` takes, in any process that has the arena.
     fn name(&self) -> Name {
-        let (device, inode) = self.list.arena().identity();
-        (device, inode, self.list.id().to_bits())
+        container::name(&self.list)
     }
 
     /// The descriptor of the arena. It stays this process's: duplicate it into the child.
     fn arena_fd(&self) -> PyResult<i32> {
-        let fd = self.list.arena().fd().ok_or_else(|| PyOSError::new_err("the arena has no descriptor"))?;
-        Ok(fd.as_raw_fd())
+        container::arena_fd(&self.list)
     }
 
     /// What one child process needs, with the descriptor, to open the list. To be asked for once per child, since the
     /// list is kept alive for a child that has been given it.
     fn lend(&self) -> PyResult<u128> {
-        let ticket = self.list.lend().map_err(|e| gone(&e))?;
-        Ok(u128::from(ticket.id.to_bits()) | u128::from(ticket.lender) << 64)
+        container::lend(&self.list)
     }
 
     /// From now on the list's patron keeps it, until it calls `release_group` or ends.
     fn pin(&self) -> PyResult<()> {
-        self.list.pin().map_err(|e| gone(&e))
-    }
-
-    /// Lets go of the pinned lists of which this process is the patron, under this `group`.
-    #[staticmethod]
-    fn release_group(group: u64) {
-        Arena::all().for_each(|arena| Container::release_group(&arena, group));
+        self.list.pin().map_err(|e| container::gone(&e))
     }
 
     fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
-        Ok(self.list.len().map_err(|e| failed(py, &e, "list index out of range"))? as usize)
+        Ok(self.list.len().map_err(|e| container::failed(py, &e, "list index out of range"))? as usize)
     }
 
     /// The element at an index, or the elements of a slice as a list.
@@ -162,7 +108,7 @@ impl SharedList {
                     };
                     return Err(PyTypeError::new_err(message));
                 }
-                let mut items = self.encode(py, value)?;
+                let mut items = self.encode(value)?;
                 let count = items.len() as u64;
                 self.edit(py, &mut items, None, move |len| slice.assign(len, count))
             }
@@ -174,7 +120,7 @@ impl SharedList {
         match Index::new(index)? {
             Index::One(index) => {
                 let mut item = Item::new();
-                self.list.pop(index, None, &mut item).map_err(|e| failed(py, &e, "list assignment index out of range"))
+                self.list.pop(index, None, &mut item).map_err(|e| container::failed(py, &e, "list assignment index out of range"))
             }
             Index::Slice(slice) => self.edit(py, &mut Items::new(), None, move |len| Ok(slice.delete(len))),
         }
@@ -195,7 +141,7 @@ impl SharedList {
     /// whether that was so.
     #[pyo3(signature = (values, version=None))]
     fn extend(&self, py: Python<'_>, values: &Bound<'_, PyAny>, version: Option<u64>) -> PyResult<bool> {
-        let mut items = self.encode(py, values)?;
+        let mut items = self.encode(values)?;
         let outcome = if items.len() as u64 >= DETACH_FROM {
             py.detach(|| self.list.extend(&mut items, version))
         } else {
@@ -218,7 +164,7 @@ impl SharedList {
                 let empty = self.list.len() == Ok(0);
                 Err(PyIndexError::new_err(if empty { "pop from empty list" } else { "pop index out of range" }))
             }
-            Err(error) => Err(failed(py, &error, "")),
+            Err(error) => Err(container::failed(py, &error, "")),
         }
     }
 
@@ -306,8 +252,8 @@ impl SharedList {
         let mut item = Item::new();
         let range = "list index out of range";
         // An element with blocks is copied, which may take long.
-        if !self.list.get(index, false, &mut item).map_err(|e| failed(py, &e, range))? {
-            py.detach(|| self.list.get(index, true, &mut item)).map_err(|e| failed(py, &e, range))?;
+        if !self.list.get(index, false, &mut item).map_err(|e| container::failed(py, &e, range))? {
+            py.detach(|| self.list.get(index, true, &mut item)).map_err(|e| container::failed(py, &e, range))?;
         }
         decode(py, &mut item)
     }
@@ -323,7 +269,7 @@ impl SharedList {
     ) -> PyResult<()> {
         let mut space: ScalarSpace = [0; 16];
         let Some(len) = codec::scalar(value, &mut space) else { return self.store_any(py, value, range, operation) };
-        operation(Kind::Value.tag(), &space[..len], &mut Vec::new()).map_err(|e| failed(py, &e, range))
+        operation(Kind::Value.tag(), &space[..len], &mut Vec::new()).map_err(|e| container::failed(py, &e, range))
     }
 
     /// Not inlined, so that a number does not pay for this one's space on the stack.
@@ -337,34 +283,20 @@ impl SharedList {
     ) -> PyResult<()> {
         let mut space: SmallSpace = [0; 128];
         if let Some(len) = codec::small(value, &mut space) {
-            return operation(Kind::Value.tag(), &space[..len], &mut Vec::new()).map_err(|e| failed(py, &e, range));
+            return operation(Kind::Value.tag(), &space[..len], &mut Vec::new()).map_err(|e| container::failed(py, &e, range));
         }
         let mut space: Space = [0; INLINE];
-        let storing = Storing::new();
-        let (tag, payload, mut blocks) = fill(py, &self.list.arena(), value, &mut space, None)??;
-        drop(storing);
-        operation(tag, &space[..payload], &mut blocks).map_err(|e| failed(py, &e, range))
+        let (tag, payload, mut blocks) = container::fill_stored(&self.list.arena(), value, &mut space)?;
+        operation(tag, &space[..payload], &mut blocks).map_err(|e| container::failed(py, &e, range))
     }
 
     /// Encodes all that an iterable yields.
-    fn encode(&self, py: Python<'_>, values: &Bound<'_, PyAny>) -> PyResult<Items> {
+    fn encode(&self, values: &Bound<'_, PyAny>) -> PyResult<Items> {
         // A hint only: whatever is not a plain list may say anything.
         let expected = values.cast_exact::<PyList>().map_or(0, |list| list.len());
         let mut items = Items::with_capacity(expected);
         let arena = self.list.arena();
-        let mut one = |value: &Bound<'_, PyAny>| -> PyResult<()> {
-            let mut scalar: ScalarSpace = [0; 16];
-            if let Some(len) = codec::scalar(value, &mut scalar) {
-                items.push(Kind::Value.tag(), &scalar[..len], Vec::new());
-                return Ok(());
-            }
-            let mut space: Space = [0; INLINE];
-            let storing = Storing::new();
-            let (tag, payload, blocks) = fill(py, &arena, value, &mut space, None)??;
-            drop(storing);
-            items.push(tag, &space[..payload], blocks);
-            Ok(())
-        };
+        let mut one = |value: &Bound<'_, PyAny>| container::push(&mut items, &arena, value);
         if let Ok(list) = values.cast_exact::<PyList>() {
             list.iter().try_for_each(|value| one(&value))?;
         } else if let Ok(tuple) = values.cast_exact::<PyTuple>() {
@@ -378,7 +310,7 @@ impl SharedList {
     fn read(&self, py: Python<'_>, slice: Slice, list: &Bound<'_, PyList>) -> PyResult<u64> {
         let mut items = Items::new();
         let outcome = py.detach(|| self.list.read(|len| slice.indices(len), &mut items));
-        let version = outcome.map_err(|e| failed(py, &e, "list index out of range"))?;
+        let version = outcome.map_err(|e| container::failed(py, &e, "list index out of range"))?;
         items.take_each(|tag, payload, blocks| list.append(decode_parts(py, tag, payload, blocks)?))?;
         Ok(version)
     }
@@ -404,7 +336,7 @@ impl SharedList {
             let token = if blocks { None } else { codec::first_token(other_tag, other) };
             look(index, token.and_then(|token| equal(&wanted, &token)))
         });
-        outcome.map(Some).map_err(|e| failed(py, &e, ""))
+        outcome.map(Some).map_err(|e| container::failed(py, &e, ""))
     }
 
     fn edit(
@@ -420,38 +352,9 @@ impl SharedList {
             ContainerError::Size(size) => PyValueError::new_err(format!(
                 "attempt to assign sequence of size {count} to extended slice of size {size}"
             )),
-            e => failed(py, &e, "list index out of range"),
+            e => container::failed(py, &e, "list index out of range"),
         })
     }
-}
-
-fn is_scalar(token: &Token<'_>) -> bool {
-    matches!(token, Token::None | Token::Bool(_) | Token::Int(_) | Token::Float(_) | Token::Str(_) | Token::Bytes(_))
-}
-
-/// Whether a scalar is equal to another value, by Python's rules; None where that takes more than is done here.
-fn equal(scalar: &Token<'_>, other: &Token<'_>) -> Option<bool> {
-    /// Integers up to this size are doubles, exactly.
-    const EXACT: u64 = 1 << 53;
-    let number = |token: &Token<'_>| match *token {
-        Token::Bool(value) => Some(i64::from(value)),
-        Token::Int(value) => Some(value),
-        _ => None,
-    };
-    Some(match (scalar, other) {
-        (Token::Str(one), Token::Str(two)) => one == two,
-        (Token::Bytes(one), Token::Bytes(two)) => one == two,
-        (Token::None, Token::None) => true,
-        (Token::Float(one), Token::Float(two)) => one == two,
-        (Token::Float(float), token) | (token, Token::Float(float)) => match number(token) {
-            Some(int) if int.unsigned_abs() <= EXACT => int as f64 == *float,
-            Some(_) => return None,
-            None if matches!(token, Token::WideInt(_)) => return None,
-            None => false,
-        },
-        // Scalars of different kinds, integers of different size, containers.
-        (one, two) => number(one).is_some() && number(one) == number(two),
-    })
 }
 
 /// What stands between the brackets.
@@ -560,46 +463,10 @@ impl Slice {
     }
 }
 
-#[inline]
-fn decode<'py>(py: Python<'py>, item: &mut Item) -> PyResult<Bound<'py, PyAny>> {
-    let blocks = core::mem::take(&mut item.blocks);
-    decode_parts(py, item.tag, item.payload(), blocks)
-}
-
-#[inline]
-fn decode_parts<'py>(py: Python<'py>, tag: u16, payload: &[u8], blocks: Vec<Block>) -> PyResult<Bound<'py, PyAny>> {
-    if blocks.is_empty() {
-        return codec::decode_inline(py, tag, payload);
-    }
-    codec::decode(py, tag, payload, blocks.into_iter().map(Storage::Arena).collect())
-}
-
 fn unless_changed(py: Python<'_>, outcome: Result<(), ContainerError>) -> PyResult<bool> {
     match outcome {
         Ok(()) => Ok(true),
         Err(ContainerError::Changed) => Ok(false),
-        Err(error) => Err(failed(py, &error, "list index out of range")),
-    }
-}
-
-#[cold]
-fn failed(py: Python<'_>, failure: &ContainerError, range: &'static str) -> PyErr {
-    match failure {
-        ContainerError::Range => PyIndexError::new_err(range),
-        ContainerError::Memory(reason) => error::memory(py, reason),
-        ContainerError::Register(reason) => error::create(reason),
-        ContainerError::Corrupt => PyOSError::new_err(failure.to_string()),
-        ContainerError::Gone => PyValueError::new_err(failure.to_string()),
-        ContainerError::Changed | ContainerError::Size(_) | ContainerError::TooLong => PyRuntimeError::new_err(failure.to_string()),
-    }
-}
-
-#[cold]
-fn gone(failure: &OpenError) -> PyErr {
-    match failure {
-        OpenError::Gone => PyValueError::new_err(
-            "the shared list is gone: no process used it any more (keep a reference to it, or put it into another one)",
-        ),
-        OpenError::Create(reason) => error::create(reason),
+        Err(error) => Err(container::failed(py, &error, "list index out of range")),
     }
 }

@@ -61,7 +61,7 @@ pub use {
     },
     error::{AllocError, AttachError, CreateError, OpenError, TryRecvError, TrySendError},
     container::{
-        Container, ContainerError, Dict, Item, Items, Key, List, Lookup, Piece, Stored, Unsure, Which,
+        Container, ContainerError, Dict, Item, Items, Key, List, Lookup, Piece, Same, Stored, Unsure, Which,
     },
     participant::{after_fork_in_child, after_fork_in_parent, before_fork, note_child},
     root::RootId,

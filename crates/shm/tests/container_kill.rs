@@ -46,14 +46,14 @@ fn spread(name: &[u8]) -> u64 {
 
 fn set(dict: &Dict, name: &[u8], payload: &[u8], blocks: &mut Vec<Block>) {
     let same = |_, other: &[u8], _| Some(other == name);
-    let key = Key { hash: spread(name), same: &same, decided: None };
+    let key = Key { hash: spread(name), same: &same, decided: None, note: None };
     dict.set(&key, (1, name, &mut vec![]), (1, payload, blocks), true).unwrap();
 }
 
 fn get(dict: &Dict, name: &[u8]) -> Option<Item> {
     let same = |_, other: &[u8], _| Some(other == name);
     let mut item = Item::new();
-    let key = Key { hash: spread(name), same: &same, decided: None };
+    let key = Key { hash: spread(name), same: &same, decided: None, note: None };
     matches!(dict.get(&key, true, &mut item).unwrap(), Lookup::Found(true)).then_some(item)
 }
 
@@ -76,7 +76,7 @@ fn work(list: &List, dict: &Dict, me: usize, done: &AtomicU64, mut state: u64) {
         // Keys of all lengths, their bytes equal too.
         let name = vec![at as u8; 1 + random(&mut state) as usize % 30];
         let same = |_, other: &[u8], _| Some(other == name);
-        let key = Key { hash: spread(&name), same: &same, decided: None };
+        let key = Key { hash: spread(&name), same: &same, decided: None, note: None };
         let _ = match random(&mut state) % 16 {
             0 | 1 => list.append(1, &payload, &mut blocks),
             2 => list.insert(at, 1, &payload, &mut blocks),
@@ -184,7 +184,7 @@ fn killed_at_random_moments() {
     }
     assert!(done.iter().all(|done| done.load(SeqCst) > 0));
     list.edit(&mut Items::new(), None, |_| Ok(vec![])).unwrap();
-    dict.replace(&[], &mut Items::new(), None).unwrap();
+    dict.replace(&[], &mut Items::new(), None, None).unwrap();
     arena.reap();
     let figures = arena.statistics();
     assert_eq!(figures.blocks_in_use, 4, "their roots and tables: {figures:?}");

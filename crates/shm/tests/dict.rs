@@ -45,7 +45,7 @@ fn hash(key: &Part) -> u64 {
 /// Runs `operation` with `key`, which its payload tells from others.
 fn with_key<T>(key: &Part, operation: impl FnOnce(&Key<'_>) -> T) -> T {
     let same = |tag, payload: &[u8], _| Some(tag == 7 && payload == key.0);
-    operation(&Key { hash: hash(key), same: &same, decided: None })
+    operation(&Key { hash: hash(key), same: &same, decided: None, note: None })
 }
 
 fn part(item: &mut Item) -> Part {
@@ -94,7 +94,7 @@ fn pop_last(dict: &Dict) -> Option<(Part, Part)> {
 
 fn update(dict: &Dict, pairs: &[(Part, Part)]) {
     let sames: Vec<_> = pairs.iter().map(|(key, _)| |_, payload: &[u8], _| Some(payload == key.0)).collect();
-    let key = |nth: usize| Key { hash: hash(&pairs[nth].0), same: &sames[nth], decided: None };
+    let key = |nth: usize| Key { hash: hash(&pairs[nth].0), same: &sames[nth], decided: None, note: None };
     let keys: Vec<Key<'_>> = (0..pairs.len()).map(key).collect();
     let mut items = items(&dict.arena(), pairs);
     assert!(found(dict.update(&keys, &mut items).unwrap()).is_some());
@@ -190,7 +190,7 @@ fn apply(dict: &Dict, op: &Op) {
         Op::Update(pairs) => update(dict, pairs),
         Op::Replace(pairs) => {
             let hashes: Vec<u64> = pairs.iter().map(|(key, _)| hash(key)).collect();
-            dict.replace(&hashes, &mut items(&dict.arena(), pairs), None).unwrap();
+            dict.replace(&hashes, &mut items(&dict.arena(), pairs), None, None).unwrap();
         }
     }
 }
@@ -281,7 +281,7 @@ fn many_keys_are_taken_out_from_the_end() {
     let pairs: Vec<(Part, Part)> = (0..30_000u32).map(|n| (plain(&n.to_ne_bytes()), plain(b"x"))).collect();
     let spread = |key: &Part| u64::from(u32::from_ne_bytes(key.0[..].try_into().unwrap())).wrapping_mul(0x9e37_79b9);
     let hashes: Vec<u64> = pairs.iter().map(|(key, _)| spread(key)).collect();
-    dict.replace(&hashes, &mut items(&arena, &pairs), None).unwrap();
+    dict.replace(&hashes, &mut items(&arena, &pairs), None, None).unwrap();
     for (key, value) in pairs.into_iter().rev() {
         assert_eq!(pop_last(&dict), Some((key, value)));
     }
@@ -294,7 +294,7 @@ fn keys_that_bytes_do_not_tell_apart() {
     let arena = arena();
     let dict = Dict::create(&arena, 0, 0).unwrap();
     let never = |_, _: &[u8], _| None;
-    let key = |decided| Key { hash: 5, same: &never, decided };
+    let key = |decided| Key { hash: 5, same: &never, decided, note: None };
     let store = |decided, name: &[u8], value: &[u8]| {
         dict.set(&key(decided), (7, name, &mut vec![]), (7, value, &mut vec![]), true).unwrap()
     };
@@ -324,11 +324,11 @@ fn errors_leave_it_as_it_was() {
     });
     assert_eq!(long, ContainerError::TooLong);
     let version = dict.version().unwrap();
-    let refused = dict.replace(&[], &mut Items::new(), Some(version + 1));
+    let refused = dict.replace(&[], &mut Items::new(), Some(version + 1), None);
     assert_eq!(refused, Err(ContainerError::Changed));
     let many: Vec<(Part, Part)> = (0..2000u32).map(|n| (plain(&n.to_ne_bytes()), plain(&[1; 900]))).collect();
     let hashes: Vec<u64> = (0..2000).collect();
-    let refused = dict.replace(&hashes, &mut items(&arena, &many), None);
+    let refused = dict.replace(&hashes, &mut items(&arena, &many), None, None);
     assert!(matches!(refused, Err(ContainerError::Memory(_))), "{refused:?}");
     assert_eq!(contents(&dict), [(plain(b"k"), plain(b"v"))]);
     arena.check_invariants().unwrap();
@@ -348,6 +348,11 @@ fn a_note_is_changed_by_one_of_several() {
     let dict = Dict::create(&arena, 0, 0).unwrap();
     assert_eq!((dict.note(), dict.change_note(0, 7), dict.change_note(0, 8)), (0, Ok(()), Err(7)));
     assert_eq!(open(&arena, &dict).note(), 7);
+    let same = |_, _: &[u8], _| Some(true);
+    let key = |note| Key { hash: 1, same: &same, decided: None, note: Some(note) };
+    assert!(matches!(dict.contains(&key(7)), Ok(Lookup::Missing)));
+    assert!(matches!(dict.contains(&key(0)), Err(ContainerError::Changed)));
+    assert_eq!(dict.replace(&[], &mut Items::new(), None, Some(0)), Err(ContainerError::Changed));
 }
 
 /// Runs `operation` as a participant that dies after its `after`-th store. True if it survived.
@@ -506,7 +511,7 @@ fn threads_and_participants_lose_nothing() {
                 for n in (thread * each)..(thread + 1) * each {
                     let name = n.to_ne_bytes();
                     let same = |_, payload: &[u8], _| Some(payload == name);
-                    let key = Key { hash: spread(n), same: &same, decided: None };
+                    let key = Key { hash: spread(n), same: &same, decided: None, note: None };
                     dict.set(&key, (7, &name, &mut vec![]), (7, &name, &mut vec![]), true).unwrap();
                     if n % 3 == 0 {
                         assert!(matches!(dict.pop(&key, &mut Item::new()), Ok(Lookup::Found(()))));

@@ -31,16 +31,21 @@ impl Deref for Dict {
     }
 }
 
+/// Whether a key, shown as tag, payload, and whether it has blocks too, is the one that is looked
+/// for; None where that does not tell. Runs under the lock: it must be quick, and must not use the
+/// dict.
+pub type Same<'a> = dyn Fn(u16, &[u8], bool) -> Option<bool> + Sync + 'a;
+
 /// A key that is looked for.
 pub struct Key<'a> {
     /// Equal keys have equal hashes. It should be spread over all 64 bits.
     pub hash: u64,
-    /// Whether a key of the same hash, shown as tag, payload, and whether it has blocks too, is
-    /// this one; None where that does not tell. Runs under the lock: it must be quick, and must not
-    /// use the dict.
-    pub same: &'a dyn Fn(u16, &[u8], bool) -> Option<bool>,
+    /// Whether a key of the same hash is this one.
+    pub same: &'a Same<'a>,
     /// The answer to [`Unsure`]: the version that it was about, and which entry it is.
     pub decided: Option<(u64, Option<u64>)>,
+    /// The note that the dict must have; with another one the operation fails as `Changed`.
+    pub note: Option<u32>,
 }
 
 impl fmt::Debug for Key<'_> {
@@ -281,16 +286,37 @@ impl Dict {
         Ok(outcome)
     }
 
+    /// All keys, as ones of which it cannot be told whether they are the one that is looked for.
+    pub fn ask(&self) -> Result<Unsure, ContainerError> {
+        self.locked(|core, _, _| {
+            let table = core.table()?;
+            let mut alive = Vec::new();
+            for entry in 0..table.entries()? {
+                if !table.read(entry * 2)?.dead {
+                    alive.push(entry);
+                }
+            }
+            core.ask(&table, alive)
+        })
+    }
+
     /// Puts other pairs in the place of all, in one step; only if the dict is still of version
-    /// `expected`, where one is given. `pairs` are keys and values in turn, no key twice, and empty
-    /// after that.
-    pub fn replace(&self, hashes: &[u64], pairs: &mut Items, expected: Option<u64>) -> Result<(), ContainerError> {
+    /// `expected` and has the `note`, where one is given. `pairs` are keys and values in turn, no
+    /// key twice, and empty after that.
+    pub fn replace(
+        &self,
+        hashes: &[u64],
+        pairs: &mut Items,
+        expected: Option<u64>,
+        note: Option<u32>,
+    ) -> Result<(), ContainerError> {
         assert_eq!(pairs.len(), hashes.len() * 2, "a key and a value each");
         for blocks in &pairs.blocks {
             self.check(&[], blocks)?;
         }
         self.locked(|core, me, gone| {
             core.expect(expected)?;
+            core.expect_note(note)?;
             let table = core.table()?;
             core.changing();
             let (block, next) = Table::create_indexed(&core.arena, me, hashes.len() as u64, pairs.heap())?;
@@ -325,6 +351,7 @@ impl Core {
     #[inline]
     fn place(&self, table: &Table, key: &Key<'_>) -> Result<Result<Place, Unsure>, ContainerError> {
         let entries = table.entries()?;
+        self.expect_note(key.note)?;
         if let Some((version, entry)) = key.decided {
             self.expect(Some(version))?;
             let alive = |entry: u64| entry < entries && table.read(entry * 2).is_ok_and(|key| !key.dead);
@@ -351,6 +378,14 @@ impl Core {
             }
         }
         if unsure.is_empty() { Ok(Ok(Place::Nowhere)) } else { self.ask(table, unsure).map(Err) }
+    }
+
+    #[inline]
+    fn expect_note(&self, note: Option<u32>) -> Result<(), ContainerError> {
+        match note {
+            Some(note) if note != self.note() => Err(ContainerError::Changed),
+            _ => Ok(()),
+        }
     }
 
     #[cold]

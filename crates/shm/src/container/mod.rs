@@ -40,7 +40,7 @@ mod dict;
 mod list;
 mod table;
 
-pub use dict::{Dict, Key, Lookup, Stored, Unsure, Which};
+pub use dict::{Dict, Key, Lookup, Same, Stored, Unsure, Which};
 pub use list::{List, Piece};
 pub use table::{Item, Items};
 
@@ -237,7 +237,7 @@ impl Container {
 
     /// A word of the user's own, which starts as 0 and means nothing here.
     pub fn note(&self) -> u32 {
-        self.core.header().note.load(Acquire)
+        self.core.note()
     }
 
     /// Changes the note from `from` to `to`; where it is another one, returns that.
@@ -378,6 +378,11 @@ impl Core {
     #[inline]
     fn version(&self) -> u64 {
         self.header().version.load(Relaxed)
+    }
+
+    #[inline]
+    fn note(&self) -> u32 {
+        self.header().note.load(Acquire)
     }
 
     fn expect(&self, expected: Option<u64>) -> Result<(), ContainerError> {
