@@ -435,3 +435,7 @@ def _open_from(kind: Any, pid: int, fd: int, name: tuple[int, int, int]) -> Any:
 
 def _rebuild_in_child(proxy: type[_SharedProxy], arena: _launch.SharedFd, ticket: int, *more: Any) -> _SharedProxy:
     return proxy(known(proxy._kind.attach(arena.take(), ticket)), *more)
+
+
+for _proxy in (ArrayProxy, DictProxy, ListProxy, NamespaceProxy, ValueProxy):
+    _proxy.__module__ = "breakeven.managers"  # where they are found

@@ -4,8 +4,8 @@ A list of the standard library's manager is a list in a server process, and each
 back. Here `manager.list()` is a list in shared memory that every process of the tree works on directly, and so are
 `dict()`, `Namespace()`, `Value()` and `Array()`. A manager that is only asked for these starts no process. For
 everything else (Lock, Queue, Pool, types that the program registers) the standard library's server is started when the
-first such thing is asked for, and serves it as before. A manager with an address, one that connects to another's server, and
-`BaseManager` with its other subclasses are the standard library's altogether.
+first such thing is asked for, and serves it as before. A manager with an address, one that connects to another's
+server, and `BaseManager` with its other subclasses are the standard library's altogether.
 
 What differs for what is shared here, and why:
 

@@ -367,7 +367,8 @@ fn decide(key: &Bound<'_, PyAny>, mut unsure: Unsure) -> PyResult<(u64, Option<u
 #[cold]
 fn missing<'py>(key: &Bound<'py, PyAny>, default: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
     match default.len() {
-        0 => Err(PyKeyError::new_err(key.clone().unbind())),
+        // Not by `new_err`, which takes None for no argument and a tuple for several.
+        0 => Err(PyErr::from_value(key.py().get_type::<PyKeyError>().call1((key,))?)),
         1 => default.get_item(0),
         more => Err(PyTypeError::new_err(format!("expected at most 2 arguments, got {}", more + 1))),
     }
