@@ -87,11 +87,7 @@ impl SharedDict {
 
     /// A key's value. Raises KeyError if the key is not there, unless a default is given.
     #[pyo3(signature = (key, *default))]
-    fn get<'py>(
-        &self,
-        key: &Bound<'py, PyAny>,
-        default: &Bound<'py, PyTuple>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    fn get<'py>(&self, key: &Bound<'py, PyAny>, default: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
         match self.value(key)? {
             Some(value) => Ok(value),
             None => missing(key, default),
@@ -130,11 +126,7 @@ impl SharedDict {
 
     /// Takes a key out and returns its value. Raises KeyError if it is not there, unless a default is given.
     #[pyo3(signature = (key, *default))]
-    fn pop<'py>(
-        &self,
-        key: &Bound<'py, PyAny>,
-        default: &Bound<'py, PyTuple>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    fn pop<'py>(&self, key: &Bound<'py, PyAny>, default: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
         let (wanted, _) = self.wanted(key)?;
         let mut item = Item::new();
         match self.find(key, &wanted, false, |how| self.dict.pop(how, &mut item))? {
@@ -163,7 +155,8 @@ impl SharedDict {
             return self.merge(other);
         }
         let sames: Vec<_> = wanted.iter().map(|wanted| wanted.same()).collect();
-        let key = |(wanted, same): (&Wanted, _)| -> Key<'_> { Key { hash: wanted.hash, same, decided: None, note: None } };
+        let key =
+            |(wanted, same): (&Wanted, _)| -> Key<'_> { Key { hash: wanted.hash, same, decided: None, note: None } };
         let mut keys = Vec::with_capacity(wanted.len());
         for (wanted, same) in wanted.iter().zip(&sames) {
             keys.push(key((wanted, same)));
@@ -401,15 +394,8 @@ impl Wanted {
     #[inline]
     fn new(dict: &Dict, key: &Bound<'_, PyAny>) -> PyResult<(Wanted, Vec<Block>)> {
         let (hash, sort) = hash_of(key)?;
-        let mut wanted = Wanted {
-            hash,
-            sort,
-            tag: Kind::Value.tag(),
-            len: 0,
-            small: [0; 128],
-            long: Vec::new(),
-            has_blocks: false,
-        };
+        let mut wanted =
+            Wanted { hash, sort, tag: Kind::Value.tag(), len: 0, small: [0; 128], long: Vec::new(), has_blocks: false };
         if let Some(len) = codec::small(key, &mut wanted.small) {
             wanted.len = len;
             return Ok((wanted, Vec::new()));

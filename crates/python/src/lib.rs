@@ -45,15 +45,15 @@ mod _native {
     #[pymodule_export]
     use super::codec::{BlockView, Collector, Items, ReducerTable, Slice};
     #[pymodule_export]
+    use super::container::{release_group, storing};
+    #[pymodule_export]
     use super::debug::{_decode, _encode};
     #[pymodule_export]
     use super::detached::start_detached;
     #[pymodule_export]
-    use super::fork::{end_with_parent, fork_before, fork_child, fork_parent, note_child};
-    #[pymodule_export]
-    use super::container::{release_group, storing};
-    #[pymodule_export]
     use super::dict::SharedDict;
+    #[pymodule_export]
+    use super::fork::{end_with_parent, fork_before, fork_child, fork_parent, note_child};
     #[pymodule_export]
     use super::list::SharedList;
     #[pymodule_export]

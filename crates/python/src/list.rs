@@ -120,7 +120,9 @@ impl SharedList {
         match Index::new(index)? {
             Index::One(index) => {
                 let mut item = Item::new();
-                self.list.pop(index, None, &mut item).map_err(|e| container::failed(py, &e, "list assignment index out of range"))
+                self.list
+                    .pop(index, None, &mut item)
+                    .map_err(|e| container::failed(py, &e, "list assignment index out of range"))
             }
             Index::Slice(slice) => self.edit(py, &mut Items::new(), None, move |len| Ok(slice.delete(len))),
         }
@@ -283,7 +285,8 @@ impl SharedList {
     ) -> PyResult<()> {
         let mut space: SmallSpace = [0; 128];
         if let Some(len) = codec::small(value, &mut space) {
-            return operation(Kind::Value.tag(), &space[..len], &mut Vec::new()).map_err(|e| container::failed(py, &e, range));
+            return operation(Kind::Value.tag(), &space[..len], &mut Vec::new())
+                .map_err(|e| container::failed(py, &e, range));
         }
         let mut space: Space = [0; INLINE];
         let (tag, payload, mut blocks) = container::fill_stored(&self.list.arena(), value, &mut space)?;

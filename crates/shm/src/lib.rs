@@ -30,14 +30,14 @@ pub mod channel {
     pub mod marks;
     pub mod ring;
 }
+#[cfg(not(breakeven_loom))]
+mod container;
 #[cfg_attr(breakeven_loom, allow(dead_code, reason = "the models use a part"))]
 mod crash;
 #[cfg(not(breakeven_loom))]
 mod error;
 #[cfg(not(breakeven_loom))]
 pub mod layout;
-#[cfg(not(breakeven_loom))]
-mod container;
 #[cfg(not(breakeven_loom))]
 mod lock;
 #[cfg(not(breakeven_loom))]
@@ -59,10 +59,8 @@ pub use {
         Channel, ChannelConfig, ChannelStatistics, InBatch, MAX_INLINE, MAX_MESSAGE_BLOCKS, Message, OutBatch, Ticket,
         Wait,
     },
+    container::{Container, ContainerError, Dict, Item, Items, Key, List, Lookup, Piece, Same, Stored, Unsure, Which},
     error::{AllocError, AttachError, CreateError, OpenError, TryRecvError, TrySendError},
-    container::{
-        Container, ContainerError, Dict, Item, Items, Key, List, Lookup, Piece, Same, Stored, Unsure, Which,
-    },
     participant::{after_fork_in_child, after_fork_in_parent, before_fork, note_child},
     root::RootId,
     sys::{detached::start_detached, limits::default_limit, pages, parent::end_with_parent, stream},

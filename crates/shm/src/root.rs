@@ -13,10 +13,10 @@
 //! death happens under the roots lock, in steps that whoever reaps can repeat.
 
 use crate::arena::{Arena, Block};
+use crate::container::ContainerHeader;
 use crate::crash::{point, store};
 use crate::error::{CreateError, OpenError};
 use crate::layout::{Descriptor, MAX_PARTICIPANTS, SharedRepr, kind, owner};
-use crate::container::ContainerHeader;
 use crate::participant::{Reachable, is_root};
 use crate::primitive::AtomicU16;
 use crate::primitive::Ordering::{AcqRel, Acquire, Relaxed};

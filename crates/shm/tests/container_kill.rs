@@ -147,9 +147,8 @@ fn killed_at_random_moments() {
             }
         }
         for (me, done) in done.iter().enumerate() {
-            let there = get(&dict, &[b'p', me as u8]).map_or(0, |item| {
-                u64::from_ne_bytes(item.payload().try_into().unwrap())
-            });
+            let there =
+                get(&dict, &[b'p', me as u8]).map_or(0, |item| u64::from_ne_bytes(item.payload().try_into().unwrap()));
             let told = done.load(SeqCst);
             assert!(there == told || there == told + 1, "{me}: {there}, told {told}");
             done.store(there, SeqCst);

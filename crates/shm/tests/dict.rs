@@ -197,12 +197,13 @@ fn apply(dict: &Dict, op: &Op) {
 
 /// What `op` does to a plain map.
 fn model(map: &mut Vec<(Part, Part)>, op: &Op) {
-    let put = |map: &mut Vec<(Part, Part)>, key: &Part, value: &Part, replace| {
-        match map.iter_mut().find(|pair| pair.0 == *key) {
-            Some(pair) if replace => pair.1 = value.clone(),
-            Some(_) => {}
-            None => map.push((key.clone(), value.clone())),
-        }
+    let put = |map: &mut Vec<(Part, Part)>, key: &Part, value: &Part, replace| match map
+        .iter_mut()
+        .find(|pair| pair.0 == *key)
+    {
+        Some(pair) if replace => pair.1 = value.clone(),
+        Some(_) => {}
+        None => map.push((key.clone(), value.clone())),
     };
     match op {
         Op::Set(key, value) => put(map, key, value, true),

@@ -284,7 +284,13 @@ impl Core {
         Ok(())
     }
 
-    fn prepend(&self, me: u32, mut table: Table, value: Value<'_>, gone: &mut Vec<BlockRef>) -> Result<(), ContainerError> {
+    fn prepend(
+        &self,
+        me: u32,
+        mut table: Table,
+        value: Value<'_>,
+        gone: &mut Vec<BlockRef>,
+    ) -> Result<(), ContainerError> {
         let (mut first, len) = table.span()?;
         if first == 0 || value.heap() > table.heap_left() {
             let reserve = Reserve { front: 1, back: 0, heap: value.heap() };

@@ -561,7 +561,12 @@ impl Table {
     /// Makes the blocks of an element that is about to leave this process's, and adds them to
     /// `leaving`.
     #[inline]
-    pub(super) fn own_blocks(&self, me: u32, content: &Content, leaving: &mut Vec<BlockRef>) -> Result<(), ContainerError> {
+    pub(super) fn own_blocks(
+        &self,
+        me: u32,
+        content: &Content,
+        leaving: &mut Vec<BlockRef>,
+    ) -> Result<(), ContainerError> {
         if content.blocks == 0 {
             return Ok(());
         }
