@@ -120,14 +120,14 @@ fn killed_at_random_moments() {
     let done = acknowledged();
     for round in 0..150 {
         let mut children = Vec::new();
-        for me in 0..PROCESSES {
+        for (me, done) in done.iter().enumerate() {
             let seed = random(&mut state);
             before_fork();
             // SAFETY: the child only works on the arena, until it is killed.
             match unsafe { libc::fork() } {
                 0 => {
                     after_fork_in_child();
-                    work(&list, &dict, me, &done[me], seed);
+                    work(&list, &dict, me, done, seed);
                 }
                 pid => {
                     after_fork_in_parent();
