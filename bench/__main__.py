@@ -1,4 +1,4 @@
-"""`python -m bench`: run, report, list, setup."""
+"""`python -m bench`: run, report, list, setup; regret (bench/regret/run.py has its options)."""
 
 from __future__ import annotations
 
@@ -74,6 +74,10 @@ def setup() -> int:
 
 
 def main(words: list[str]) -> int:
+    if words[:1] == ["regret"]:
+        from bench.regret import run
+
+        return run.main(words[1:])
     options = parse(words)
     if options.command == "setup":
         return setup()

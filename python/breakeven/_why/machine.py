@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from .. import _kept
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -58,20 +60,11 @@ class MeasuringFailed(Exception):
 
 def cache_folder() -> Path:
     """breakeven's folder in the user's cache (XDG_CACHE_HOME, by default ~/.cache). It need not exist."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(base):  # the specification: others are to be ignored
-        base = os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base, "breakeven")
+    return Path(_kept.folder())
 
 
 def _file() -> Path:
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        boot = "unknown-boot"
-    version = sys.version_info
-    python = f"{sys.implementation.name}-{version.major}.{version.minor}.{version.micro}"
-    return cache_folder() / f"machine-{boot}-{python}.json"
+    return Path(_kept.path("machine", ".json"))
 
 
 def _valid(found: Any) -> bool:

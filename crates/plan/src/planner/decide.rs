@@ -56,9 +56,6 @@ impl Planner {
         let sleep = self.workload(items).map_or(0.0, |workload| workload.sleep_share);
         let default = match kind {
             Kind::Threads if sleep > 0.1 => SLEEPERS.max(self.config.cores),
-            Kind::Fork | Kind::Warm if sleep > 0.2 && sleep < SLEEPS => {
-                (f64::from(self.config.cores) / (1.0 - sleep)).ceil() as u32
-            }
             _ => self.config.cores,
         };
         let parties = self.config.workers.unwrap_or(default);
@@ -111,9 +108,7 @@ impl Planner {
         if self.threads_do_not_help() {
             self.threads_failed = true;
             self.estimator.gil = Some(1.0);
-            self.active = None;
-            self.fresh = true;
-            return Some(Command::Stop(Kind::Threads));
+            return Some(self.stop(Kind::Threads));
         }
         // A first item says little: it may import, compile, fill caches.
         if self.here_seconds < LOOKED_AT && self.config.prior.is_none() {
@@ -124,9 +119,7 @@ impl Planner {
         if self.early && self.estimator.gil.is_some() {
             self.early = false;
             if let Some((Strategy::Helped { kind: Kind::Threads, .. }, _)) = self.best(&self.config.kinds, &workload) {
-                self.active = None;
-                self.fresh = true;
-                return Some(Command::Stop(Kind::Warm));
+                return Some(self.stop(Kind::Warm));
             }
         }
         let kinds = self.kinds();
@@ -159,15 +152,25 @@ impl Planner {
         }
     }
 
+    /// Lets the helpers of a kind go. What they have they finish.
+    fn stop(&mut self, kind: Kind) -> Command {
+        let crew = &mut self.crews[kind as usize];
+        (crew.ordered, crew.up, crew.stopped) = (0, 0, true);
+        self.active = None;
+        self.fresh = true;
+        Command::Stop(kind)
+    }
+
     /// Orders what is missing of `strategy`.
     fn order(&mut self, strategy: Strategy, workload: &Workload, now: f64) -> Option<Command> {
         let Strategy::Helped { kind, helpers, .. } = strategy else { return None };
         let crew = &mut self.crews[kind as usize];
-        let missing = helpers.saturating_sub(crew.all());
+        let missing = helpers.min(crew.most.unwrap_or(u32::MAX)).saturating_sub(crew.all());
         if missing == 0 {
             return None;
         }
         crew.ordered += missing;
+        crew.stopped = false;
         crew.ordered_at = now;
         if self.active != Some(kind) {
             self.sharing = Sharing::default();

@@ -11,6 +11,9 @@ const MEMORY: f64 = 16.0;
 /// Batches shorter than this say nothing about sleep: the two clocks are read one after the other.
 const SLEEP_SEEN: f64 = 100e-6;
 
+/// A chunk is late that takes so many times as long as its items should.
+const LATE: f64 = 3.0;
+
 /// A first item that took so many times as long as the second batch's is left out.
 const COLD: f64 = 3.0;
 
@@ -47,6 +50,8 @@ pub(super) struct Estimator {
     /// The last batch's mean, and the last chunk's.
     latest_here: f64,
     latest_there: f64,
+    /// Seconds that an item of a chunk has at least taken, which has not come back; 0: it is not late.
+    overdue: f64,
     /// The longest recent batch of a single item.
     longest: f64,
     /// The share in which the lock is held; `None`: not known.
@@ -76,6 +81,7 @@ impl Estimator {
             batches: 0,
             latest_here: 0.0,
             latest_there: 0.0,
+            overdue: 0.0,
             longest: 0.0,
             gil: if config.gil { config.prior.and_then(|prior| prior.gil_share) } else { Some(0.0) },
             bytes_in: running,
@@ -149,9 +155,25 @@ impl Estimator {
         self.sampled_out = bytes_out.or(self.sampled_out);
     }
 
+    /// Items of a chunk have taken at least so long. Returns whether that is news.
+    pub(super) fn overdue(&mut self, least: f64) -> bool {
+        let usual = self.there.mean().or(self.here.mean()).unwrap_or(f64::INFINITY).max(self.latest_there);
+        let before = self.overdue;
+        self.overdue = if least > LATE * usual { least } else { 0.0 };
+        self.overdue > before * 1.2
+    }
+
+    /// Mean seconds at the far end.
+    fn far(&self) -> Option<f64> {
+        match self.there.mean() {
+            Some(mean) => Some(mean.max(self.overdue)),
+            None => (self.overdue > 0.0).then_some(self.overdue),
+        }
+    }
+
     /// Mean seconds of the items to come: what the caller and the helpers see, at the two ends, weighted alike.
     fn seconds(&self) -> Option<f64> {
-        match (self.here.mean(), self.there.mean()) {
+        match (self.here.mean(), self.far()) {
             (Some(here), Some(there)) => Some((here + there) / 2.0),
             (Some(one), None) | (None, Some(one)) => Some(one),
             (None, None) => self.prior.and_then(|prior| prior.seconds),
@@ -179,7 +201,7 @@ impl Estimator {
 
     /// What an item of the next chunk may cost, at worst.
     pub(super) fn dear_there(&self) -> Option<f64> {
-        let mean = self.there.mean().or_else(|| self.seconds())?;
+        let mean = self.far().or_else(|| self.seconds())?;
         Some(mean.max(self.latest_there).max(1e-9))
     }
 

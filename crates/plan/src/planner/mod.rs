@@ -48,15 +48,22 @@ const BATCH_SECONDS: (f64, f64) = (1e-3, 10e-3);
 const SHARED_BATCH_SECONDS: f64 = 2e-3;
 
 /// When the caller has worked for so long, and no helper could pay, it does the rest in one batch if that is expected to
-/// take no longer than this.
+/// take no longer than this, and items are so small that cutting a batch out of the input can be felt.
 const SURE_SECONDS: f64 = 0.5e-3;
 const LAST_SECONDS: f64 = 50e-3;
+const TINY: f64 = 0.5e-6;
+
+/// A batch of items that cost what those of the far end do takes no longer than this.
+const SURPRISE_SECONDS: f64 = 20e-3;
 
 /// While it is being decided, the caller looks up this often.
 const ALERT_BATCH_SECONDS: f64 = 0.5e-3;
 
 /// A batch or a chunk is at most so many times as large as the largest before it.
 const GROWTH: u64 = 8;
+
+/// The first chunks take so long, if the items at the far end cost what those at the near end do.
+const TRIAL_SECONDS: f64 = 0.5e-3;
 
 /// Bytes of a chunk's items.
 const CHUNK_BYTES: f64 = 8e6;
@@ -159,6 +166,15 @@ struct Crew {
     empty: bool,
     /// Seconds that one took to come up.
     came_up: Option<f64>,
+    /// Since when no result has come, though somebody has a chunk; and whether one has come since the last look.
+    quiet_since: f64,
+    heard: bool,
+    /// Items of the largest chunk that was sent.
+    largest: u64,
+    /// They were let go: who comes up late is not counted.
+    stopped: bool,
+    /// There can be no more, as an order that was refused has shown.
+    most: Option<u32>,
     /// So many have gone since the last chunk was done.
     gone: u32,
 }
@@ -206,6 +222,7 @@ pub struct Planner {
     done_here: u64,
     done_there: [u64; 3],
     largest: u64,
+    largest_there: u64,
     last_batch: u64,
     here_seconds: f64,
     decisions: Vec<Decision>,
@@ -241,6 +258,7 @@ impl Planner {
             done_here: 0,
             done_there: [0; 3],
             largest: 1,
+            largest_there: 0,
             last_batch: 0,
             here_seconds: 0.0,
             decisions: Vec::new(),
@@ -252,6 +270,7 @@ impl Planner {
     /// What to do now. `now`: seconds of a clock that does not go back.
     pub fn next(&mut self, now: f64) -> Command {
         self.started_at.get_or_insert(now);
+        self.overdue(now);
         let left = self.left();
         let outstanding: u64 = self.crews.iter().map(|crew| crew.items).sum();
         if left == Some(0) && outstanding == 0 {
@@ -276,6 +295,17 @@ impl Planner {
             return Command::Take(kind);
         }
         Command::Wait(None)
+    }
+
+    /// A chunk that has not come back says something, too: its items have taken at least so long.
+    fn overdue(&mut self, now: f64) {
+        let Some(kind) = self.active else { return };
+        let crew = &mut self.crews[kind as usize];
+        if std::mem::take(&mut crew.heard) || crew.up == 0 || crew.chunks == 0 {
+            crew.quiet_since = now;
+        }
+        let least = (now - crew.quiet_since) / crew.largest.max(1) as f64;
+        self.fresh |= self.estimator.overdue(least);
     }
 
     // Events.
@@ -305,6 +335,7 @@ impl Planner {
         crew.chunks += 1;
         crew.items += items;
         crew.empty = false;
+        crew.largest = crew.largest.max(items);
         self.estimator.sent(kind, items, bytes, seconds);
         self.fresh = true;
     }
@@ -332,8 +363,12 @@ impl Planner {
     /// A helper can take chunks.
     pub fn helper_up(&mut self, kind: Kind, now: f64) {
         let crew = &mut self.crews[kind as usize];
+        if crew.stopped {
+            return;
+        }
         crew.ordered = crew.ordered.saturating_sub(1);
         crew.up += 1;
+        self.active.get_or_insert(kind);
         let seconds = (now - crew.ordered_at).max(0.0);
         crew.came_up = Some(crew.came_up.map_or(seconds, |before| before.min(seconds)));
     }
@@ -342,10 +377,12 @@ impl Planner {
     pub fn helper_gone(&mut self, kind: Kind) {
         let crew = &mut self.crews[kind as usize];
         crew.gone += 1;
-        if crew.up > 0 {
-            crew.up -= 1;
+        if crew.ordered > 0 {
+            // Refused: there can be no more than there are.
+            crew.ordered -= 1;
+            crew.most = Some(crew.all());
         } else {
-            crew.ordered = crew.ordered.saturating_sub(1);
+            crew.up = crew.up.saturating_sub(1);
         }
         if crew.all() == 0 && self.active == Some(kind) {
             self.active = None;
@@ -364,8 +401,10 @@ impl Planner {
         }
         crew.empty = false;
         crew.gone = 0;
+        crew.heard = true;
         self.done_there[kind as usize] += items;
         self.largest = self.largest.max(items);
+        self.largest_there = self.largest_there.max(items);
         self.estimator.there(kind, items, wall, cpu, bytes, seconds);
         self.fresh = true;
         if kind == Kind::Threads {
@@ -512,12 +551,17 @@ impl Planner {
             (self.here_seconds / 4.0).clamp(BATCH_SECONDS.0, BATCH_SECONDS.1)
         };
         let in_time = (seconds / dear) as u64;
-        if !helped && self.here_seconds > SURE_SECONDS && left as f64 * dear < LAST_SECONDS && self.nothing_would_pay()
-        {
+        let last = if dear < TINY { LAST_SECONDS } else { BATCH_SECONDS.0 };
+        if !helped && self.here_seconds > SURE_SECONDS && left as f64 * dear < last && self.nothing_would_pay() {
             return left.max(1);
         }
+        // Should the items of the far end begin here, the caller must not be away for long.
+        let surprise = match self.estimator.dear_there().filter(|_| helped) {
+            Some(far) => (SURPRISE_SECONDS / far) as u64,
+            None => u64::MAX,
+        };
         let fair = if helped { self.smallest(left, dear).max(self.guided(left, self.parties())) } else { left };
-        in_time.min(fair).min(self.largest.saturating_mul(GROWTH)).min(left).max(1)
+        in_time.min(surprise).min(fair).min(self.largest.saturating_mul(GROWTH)).min(left).max(1)
     }
 
     /// The fewest items that are worth a chunk or batch of their own.

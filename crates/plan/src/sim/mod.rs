@@ -7,6 +7,8 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use crate::chunk::ChunkPolicy;
 
+pub mod map;
+
 /// Whoever cuts items into chunks.
 pub trait ChunkSource {
     /// Size of the next chunk, or `None` when there are no more items.

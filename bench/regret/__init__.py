@@ -1,0 +1,1 @@
+"""The regret of `breakeven.map`: its time over that of the best way in hindsight, over a grid of workloads."""
