@@ -60,6 +60,9 @@ if TYPE_CHECKING:
     from ._map import imap_unordered as imap_unordered
     from ._map import map as map
     from ._map import starmap as starmap
+    from ._plan import Plan as Plan
+    from ._plan import explain as explain
+    from ._plan import last as last
     from ._why.block import Block
     from .executor import ProcessPoolExecutor, ThreadPoolExecutor
     from .pool import TaskError, ThreadPool, WorkerDied
@@ -154,12 +157,15 @@ __all__ = [
     "ThreadPoolExecutor",
     # breakeven's own
     "MemoryLimitError",
+    "Plan",
     "TaskError",
     "WorkerDied",
     "configure",
+    "explain",
     "imap",
     "imap_unordered",
     "install",
+    "last",
     "starmap",
     "uninstall",
     "why",
@@ -168,13 +174,16 @@ __all__ = [
 
 # Where the names that are not worth loading at import come from.
 _LAZY = {
+    "Plan": "_plan",
     "ProcessPoolExecutor": "executor",
     "TaskError": "pool",
     "ThreadPool": "pool",
     "ThreadPoolExecutor": "executor",
     "WorkerDied": "pool",
+    "explain": "_plan",
     "imap": "_map",
     "imap_unordered": "_map",
+    "last": "_plan",
     "map": "_map",
     "starmap": "_map",
 }

@@ -76,7 +76,7 @@ class Plan:
         cores: cores that the map could use.
     """
 
-    def __init__(self, found: dict[str, Any], elapsed: float | None = None) -> None:
+    def __init__(self, found: dict[str, Any]) -> None:
         self.items: int = found["items"]
         self.cores: int = found["cores"]
         self.estimate: dict[str, float | None] = found["estimate"]
@@ -90,7 +90,7 @@ class Plan:
         self.reason: str = found["reason"]
         self.curve: list[tuple[int, float, float]] = found["curve"]
         self.break_even_items: int | None = found["break_even_items"]
-        self.elapsed = elapsed
+        self.elapsed: float | None = found["elapsed"]
         self._chosen: int = found["chosen"]
 
     @property
@@ -272,8 +272,8 @@ _WHERE = {"here": "the caller", "threads": "threads", "fork": "forked processes"
 
 
 def remember(planner: Planner, elapsed: float | None = None, items: int | None = None) -> None:
-    """Keep a finished map for `last`: its planner, the seconds that it took, its number of items where it is not the
-    planner's."""
+    """Keep a map that has finished for `last`: its planner, what it took in seconds, its number of items where the
+    planner was not told."""
     global _last
     _last = planner, elapsed, items
 
@@ -284,7 +284,10 @@ def last() -> Plan | None:
     if _last is None:
         return None
     planner, elapsed, items = _last
-    return Plan(planner.plan(items), elapsed)
+    found = planner.plan(items)
+    if elapsed is not None:
+        found["elapsed"] = elapsed
+    return Plan(found)
 
 
 def explain(

@@ -6,6 +6,7 @@
 //! ```
 //!
 //! No clock and no random numbers are involved, so the two files are the same on every machine; a test compares them.
+#![allow(clippy::disallowed_methods, reason = "an example is a program: it has arguments and writes files")]
 
 #[path = "../tests/support/workloads.rs"]
 mod workloads;

@@ -418,6 +418,7 @@ fn plan_dict<'py>(py: Python<'py>, planner: &plan::Planner, items: Option<u64>) 
     let items = items.or(planner.config().total).unwrap_or(done);
     dict.set_item("items", items)?;
     dict.set_item("ran", ran)?;
+    dict.set_item("elapsed", planner.elapsed())?;
     dict.set_item("cores", planner.config().cores)?;
     dict.set_item("estimate", estimate_to(py, &planner.estimate())?)?;
     dict.set_item("charges", as_dict(py, &planner.observed())?)?;

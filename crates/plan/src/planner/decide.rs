@@ -22,6 +22,9 @@ const MARGIN: f64 = 0.05;
 /// Threads have to have worked for so long before it is judged whether they helped.
 const JUDGE_THREADS: f64 = 10e-3;
 
+/// An item that keeps the caller from seeing what the probe has found.
+const LONG: f64 = 1e-3;
+
 /// Of each thread's help, this share has to be real.
 const THREADS_HELP: f64 = 0.2;
 
@@ -99,11 +102,11 @@ impl Planner {
     }
 
     pub(super) fn decide(&mut self, now: f64) -> Option<Command> {
-        if self.config.kinds.is_empty() || !std::mem::take(&mut self.fresh) && !self.config.must {
-            return None;
-        }
         if self.config.must || !self.config.here {
             return self.order_all(now);
+        }
+        if self.config.kinds.is_empty() || !std::mem::take(&mut self.fresh) {
+            return None;
         }
         if self.threads_do_not_help() {
             self.threads_failed = true;
@@ -203,10 +206,11 @@ impl Planner {
         if self.config.must || !self.config.here {
             return true;
         }
-        if self.early {
+        let Some(workload) = self.workload(self.expected()) else { return true };
+        // Short items can wait for the probe's verdict. While a long one runs here, another core could do the next.
+        if self.early && workload.seconds < LONG {
             return false;
         }
-        let Some(workload) = self.workload(self.expected()) else { return true };
         // An item given away costs the caller its transport. If that is what running it costs, better run it.
         transport(kind, &self.config.charges, &workload, self.crews[kind as usize].all()) < 0.8 * workload.seconds
     }

@@ -62,8 +62,8 @@ const ALERT_BATCH_SECONDS: f64 = 0.5e-3;
 /// A batch or a chunk is at most so many times as large as the largest before it.
 const GROWTH: u64 = 8;
 
-/// The first chunks take so long, if the items at the far end cost what those at the near end do.
-const TRIAL_SECONDS: f64 = 0.5e-3;
+/// The first chunks have no more items: those at the far end may be dear.
+const TRIAL_ITEMS: u64 = 16;
 
 /// Bytes of a chunk's items.
 const CHUNK_BYTES: f64 = 8e6;
@@ -219,6 +219,7 @@ pub struct Planner {
     /// Threads were tried and did not help.
     threads_failed: bool,
     started_at: Option<f64>,
+    ended_at: Option<f64>,
     done_here: u64,
     done_there: [u64; 3],
     largest: u64,
@@ -255,6 +256,7 @@ impl Planner {
             early: false,
             threads_failed: false,
             started_at: None,
+            ended_at: None,
             done_here: 0,
             done_there: [0; 3],
             largest: 1,
@@ -274,6 +276,7 @@ impl Planner {
         let left = self.left();
         let outstanding: u64 = self.crews.iter().map(|crew| crew.items).sum();
         if left == Some(0) && outstanding == 0 {
+            self.ended_at.get_or_insert(now);
             return Command::Done;
         }
         if left != Some(0) {
@@ -483,6 +486,11 @@ impl Planner {
         self.started_at
     }
 
+    /// Seconds from the first call of `next` until it said that all is done.
+    pub fn elapsed(&self) -> Option<f64> {
+        Some(self.ended_at? - self.started_at?)
+    }
+
     /// The charges, with those in their place that this map has seen for itself.
     pub fn observed(&self) -> MachineCharges {
         let mut charges = self.config.charges;
@@ -591,7 +599,10 @@ impl Planner {
             Some(bytes) if bytes > 0.0 && kind == Kind::Warm => (CHUNK_BYTES / bytes) as u64,
             _ => u64::MAX,
         };
-        in_time.min(share).max(worth).min(self.largest.saturating_mul(GROWTH)).min(bytes).min(left).max(1)
+        // What stands at the far end is not known before a helper has run some of it.
+        let tried = self.largest_there.saturating_mul(GROWTH).max(TRIAL_ITEMS);
+        let known = self.largest.saturating_mul(GROWTH).min(tried);
+        in_time.min(share).max(worth).min(known).min(bytes).min(left).max(1)
     }
 
     fn chunk_to_send(&self) -> Option<(Kind, u64)> {

@@ -76,6 +76,9 @@ fn seconds(key: u128) -> f64 {
 /// A run of items that are next to each other.
 type Range = (usize, usize);
 
+/// What a helper is at, and since when.
+type Claimed = Option<(Kind, Range, f64)>;
+
 #[derive(Debug, Default)]
 struct World {
     now: f64,
@@ -122,10 +125,10 @@ pub fn run(items: &Items, config: Config) -> Run {
 
     // What has not been given out, from the near end to the far end.
     let mut row: VecDeque<Range> = VecDeque::from([(0, items.costs.len())]);
-    let mut queue: VecDeque<Range> = VecDeque::new();
+    let mut queues: [VecDeque<Range>; 3] = Default::default();
     let mut queued: Option<Kind> = None;
-    let mut idle: Vec<u32> = Vec::new();
-    let mut busy: Vec<Option<(Kind, Range, f64)>> = Vec::new(); // by helper
+    let mut idle: [Vec<u32>; 3] = Default::default();
+    let mut busy: Vec<Claimed> = Vec::new(); // by helper
     let mut kinds: Vec<Kind> = Vec::new();
     let mut results: VecDeque<(Kind, Range, f64)> = VecDeque::new();
     let mut ups: Vec<Kind> = Vec::new();
@@ -133,7 +136,6 @@ pub fn run(items: &Items, config: Config) -> Run {
     let (mut here, mut commands, mut ordered) = (0_u64, 0_u64, [0_u32; 3]);
     let mut probe: Option<f64> = None;
     let mut reported_end = known;
-    let mut stopped = [false; 3];
 
     // What the caller is doing: nothing, a batch, or a chore.
     enum Doing {
@@ -144,7 +146,25 @@ pub fn run(items: &Items, config: Config) -> Run {
     }
     let mut doing = Doing::Nothing;
 
+    // Whoever is idle takes what is there for its kind.
+    let claim =
+        |world: &mut World, queues: &mut [VecDeque<Range>; 3], idle: &mut [Vec<u32>; 3], busy: &mut [Claimed]| {
+            for kind in Kind::ALL {
+                let each = if kind == Kind::Threads { 0.0 } else { charges.item + items.bytes * charges.byte };
+                let (queue, idle) = (&mut queues[kind as usize], &mut idle[kind as usize]);
+                while !idle.is_empty()
+                    && let Some(range) = queue.pop_front()
+                    && let Some(helper) = idle.pop()
+                {
+                    busy[helper as usize] = Some((kind, range, world.now));
+                    let handling = charges.dispatch + (range.1 - range.0) as f64 * each;
+                    world.start(Party::Helper(helper), handling + cost(range));
+                }
+            }
+        };
+
     loop {
+        claim(&mut world, &mut queues, &mut idle, &mut busy);
         // The caller has its hands free: tell the planner what happened, and do what it says.
         if matches!(doing, Doing::Nothing) {
             for kind in ups.drain(..) {
@@ -193,12 +213,12 @@ pub fn run(items: &Items, config: Config) -> Run {
                     let sending = charges.dispatch / 2.0 + count as f64 * each / 2.0;
                     planner.sent(kind, count, (items.bytes * count as f64) as u64, sending);
                     queued = Some(kind);
-                    queue.push_back(range);
+                    queues[kind as usize].push_back(range);
                     doing = Doing::Chore;
                     world.start(Party::Caller, chore + sending);
                 }
                 Command::Take(kind) => {
-                    let range = queue.pop_front();
+                    let range = queues[kind as usize].pop_front();
                     if let Some(range) = range {
                         row.push_front(range);
                     }
@@ -208,7 +228,6 @@ pub fn run(items: &Items, config: Config) -> Run {
                 }
                 Command::Start(kind, helpers) => {
                     ordered[kind as usize] += helpers;
-                    stopped[kind as usize] = false;
                     let (each, ready) = match kind {
                         Kind::Threads => (charges.thread, charges.thread + charges.wake),
                         Kind::Fork => (charges.fork_call, charges.fork),
@@ -223,9 +242,8 @@ pub fn run(items: &Items, config: Config) -> Run {
                     doing = Doing::Chore;
                     world.start(Party::Caller, chore + f64::from(helpers) * each);
                 }
-                Command::Stop(kind) => {
-                    stopped[kind as usize] = true;
-                    idle.retain(|helper| kinds[*helper as usize] != kind);
+                // They get nothing more, and finish what there is.
+                Command::Stop(_) => {
                     if chore > 0.0 {
                         doing = Doing::Chore;
                         world.start(Party::Caller, chore);
@@ -251,18 +269,7 @@ pub fn run(items: &Items, config: Config) -> Run {
                 Command::Done => break,
             }
         }
-        // Whoever is idle takes what is there.
-        while !idle.is_empty()
-            && let Some(range) = queue.pop_front()
-            && let Some(helper) = idle.pop()
-        {
-            let kind = kinds[helper as usize];
-            let count = (range.1 - range.0) as f64;
-            let each = if kind == Kind::Threads { 0.0 } else { charges.item + items.bytes * charges.byte };
-            let handling = charges.dispatch + count * each;
-            busy[helper as usize] = Some((kind, range, world.now));
-            world.start(Party::Helper(helper), handling + cost(range));
-        }
+        claim(&mut world, &mut queues, &mut idle, &mut busy);
         // The next thing that happens.
         let threads = gil && queued == Some(Kind::Threads);
         let speed = world.speed(items, threads, cores);
@@ -289,9 +296,7 @@ pub fn run(items: &Items, config: Config) -> Run {
                             mark(&mut done, range);
                             results.push_back((kind, range, world.now - since));
                         }
-                        if !stopped[kinds[helper as usize] as usize] {
-                            idle.push(helper);
-                        }
+                        idle[kinds[helper as usize] as usize].push(helper);
                         if matches!(doing, Doing::Waiting) {
                             doing = Doing::Nothing;
                         }
@@ -303,10 +308,8 @@ pub fn run(items: &Items, config: Config) -> Run {
                 world.work += (arrival - world.now).max(0.0) * if world.jobs.is_empty() { 0.0 } else { speed };
                 world.now = world.now.max(arrival);
                 let kind = kinds[helper as usize];
-                if !stopped[kind as usize] {
-                    ups.push(kind);
-                    idle.push(helper);
-                }
+                ups.push(kind);
+                idle[kind as usize].push(helper);
                 if matches!(doing, Doing::Waiting) {
                     doing = Doing::Nothing;
                 }
