@@ -51,7 +51,7 @@ impl Planner {
         rows.extend(kinds.iter().filter_map(|kind| Some(least(&[*kind], &workload)?.0)));
         let candidates: Vec<(Strategy, Prediction)> =
             rows.into_iter().map(|strategy| (strategy, strategy.predict(charges, &workload, cores))).collect();
-        let chosen = match self.best(kinds, &workload) {
+        let chosen = match self.best_with(idle, kinds, &workload) {
             Some((Strategy::Helped { kind, .. }, _)) => candidates
                 .iter()
                 .position(|(row, _)| matches!(row, Strategy::Helped { kind: other, .. } if *other == kind))
@@ -76,7 +76,8 @@ impl Planner {
 
     /// The fewest items for which helpers pay, found by doubling and halving: the gain only grows with the items.
     fn break_even(&self, workload: &Workload) -> Option<u64> {
-        let pays = |items: u64| self.best(&self.config().kinds, &Workload { items, ..*workload }).is_some();
+        let idle = |kind: Kind| if kind == Kind::Warm { self.config().idle } else { 0 };
+        let pays = |items: u64| self.best_with(idle, &self.config().kinds, &Workload { items, ..*workload }).is_some();
         let first = (1..=40).map(|bit| 1_u64 << bit).find(|items| pays(*items))?;
         let (mut no, mut yes) = (first / 2, first);
         while yes - no > 1 {

@@ -89,12 +89,22 @@ impl Planner {
     }
 
     /// The way with the least predicted time, and that time, for a workload as cheap as it may be. `None`: the loop.
-    pub(super) fn best(&self, kinds: &[Kind], workload: &Workload) -> Option<(Strategy, f64)> {
+    fn best(&self, kinds: &[Kind], workload: &Workload) -> Option<(Strategy, f64)> {
+        self.best_with(|kind| self.idle(kind), kinds, workload)
+    }
+
+    /// The same with so many helpers of a kind being there already.
+    pub(super) fn best_with(
+        &self,
+        up: impl Fn(Kind) -> u32,
+        kinds: &[Kind],
+        workload: &Workload,
+    ) -> Option<(Strategy, f64)> {
         let error = (2.0 * workload.error).clamp(0.0, 0.7);
         let cheap = Workload { seconds: workload.seconds * (1.0 - error), ..*workload };
         let serial = cheap.items as f64 * cheap.seconds;
         let seconds = |strategy: Strategy| strategy.seconds(&self.config.charges, &cheap, self.config.cores, 1.25);
-        let (strategy, best) = candidates(|kind| self.most_for(kind, workload.items), |kind| self.idle(kind), kinds)
+        let (strategy, best) = candidates(|kind| self.most_for(kind, workload.items), up, kinds)
             .skip(1)
             .map(|strategy| (strategy, seconds(strategy)))
             .reduce(|best, next| if next.1 < best.1 * 0.98 { next } else { best })?;

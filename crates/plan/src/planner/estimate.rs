@@ -11,6 +11,9 @@ const MEMORY: f64 = 16.0;
 /// Batches shorter than this say nothing about sleep: the two clocks are read one after the other.
 const SLEEP_SEEN: f64 = 100e-6;
 
+/// A lock that is taken for a larger share of the time counts as always taken: handing it over costs what is left.
+const HELD: f64 = 0.5;
+
 /// A chunk is late that takes so many times as long as its items should.
 const LATE: f64 = 3.0;
 
@@ -248,7 +251,11 @@ impl Estimator {
             function_bytes: config.function_bytes,
             // What sleeps has let go of the lock. If the lock was found taken all the same, it did not sleep: it was kept
             // from its core by somebody else.
-            gil_share: known.gil_share.unwrap_or(1.0 - sleep_share),
+            gil_share: match known.gil_share {
+                Some(share) if share > HELD => 1.0,
+                Some(share) => share,
+                None => 1.0 - sleep_share,
+            },
             sleep_share: sleep_share.min(1.0 - known.gil_share.unwrap_or(0.0)),
             transport: self.sending.mean().map(|sending| sending + self.taking.mean().unwrap_or(sending)),
         })
