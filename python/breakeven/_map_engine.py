@@ -182,9 +182,17 @@ class Run:
         if source.stream and not count:
             self._input_ended()
             return
+        scout = self._scout() if start == 0 and not source.stream else None
         cpu, began = used(), clock()
-        values, caught, ended = self.call.run(items)
-        wall, cpu = clock() - began, used() - cpu
+        try:
+            values, caught, ended = self.call.run(items)
+        finally:
+            wall, cpu = clock() - began, used() - cpu
+            if scout is not None:
+                scout.dismiss()
+                if self._sharing:
+                    size = sum(team.size() for team in self.teams.values())
+                    _map_threads.local.sharing = max(self._sharing - 1, 1) * (size + 1)
         ran = count if ended is None else ended[0] + 1
         self.planner.ran_here(ran, wall, cpu)
         if ended is not None:
@@ -196,6 +204,14 @@ class Run:
             self._came(start, count, values, caught)
         if source.stream and source.ended:
             self._input_ended()
+
+    def _scout(self) -> Any:
+        """Somebody who looks after the first batch, if the planner wants that."""
+        if not self.planner.watch():
+            return None
+        from ._map_scout import Scout
+
+        return Scout(self)
 
     def _input_ended(self) -> None:
         source = self.source

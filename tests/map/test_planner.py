@@ -1,8 +1,10 @@
 """The binding of the planner: commands and events as docs/design/map.md has them. crates/plan tests what it decides."""
 
 import _thread
+import threading
 import time
 
+import breakeven
 import pytest
 from breakeven._native import Charges, Planner
 
@@ -134,3 +136,32 @@ def test_charges_are_checked():
         Charges(byte=float("nan"))
     with pytest.raises(TypeError, match="lunch"):
         Charges(lunch=1.0)
+
+
+def test_few_long_items_do_not_wait_for_the_first_one():
+    # The loop would be stuck in the first item.
+    event = threading.Event()
+
+    def wait_for_the_others(x):
+        if x == 0:
+            return event.wait(30)
+        event.set()
+        return True
+
+    assert breakeven.map(wait_for_the_others, range(5), backend="threads") == [True] * 5
+    event.clear()
+    assert breakeven.map(wait_for_the_others, range(5)) == [True] * 5
+    assert breakeven.map(wait_for_the_others, []) == []
+
+
+def test_what_the_first_item_raises_while_others_have_helpers_arrives():
+    event = threading.Event()
+
+    def fails(x):
+        if x == 0:
+            assert event.wait(30)
+            raise LookupError(x)
+        event.set()
+
+    with pytest.raises(LookupError):
+        breakeven.map(fails, range(5))

@@ -128,7 +128,7 @@ struct Probe {
 }
 
 /// Between two looks.
-const NAP: Duration = Duration::from_micros(200);
+const NAP: Duration = Duration::from_micros(100);
 
 /// Whoever has to wait longer for the lock found it taken. A free one is there in a microsecond or two.
 const TAKEN_NS: u64 = 50_000;
@@ -178,17 +178,26 @@ impl Probe {
         if self.thread.load(Ordering::Acquire) == 0 {
             return;
         }
-        let task = PathBuf::from(format!("/proc/self/task/{}", self.thread.load(Ordering::Acquire)));
-        py.detach(|| {
-            for _ in 0..20_000 {
-                if !self.running.load(Ordering::Acquire) && !task.exists() {
-                    break;
-                }
-                std::thread::sleep(Duration::from_micros(50));
-            }
-        });
+        let thread = self.thread.load(Ordering::Acquire);
+        wait_until_gone(py, thread, || self.running.load(Ordering::Acquire));
         self.thread.store(0, Ordering::Release);
     }
+}
+
+/// Waits until a thread that is about to end is not there any more, detached; a second at most.
+fn wait_until_gone(py: Python<'_>, thread: u64, running: impl Fn() -> bool + Send + Sync) {
+    if thread == 0 {
+        return;
+    }
+    let task = PathBuf::from(format!("/proc/self/task/{thread}"));
+    py.detach(|| {
+        for _ in 0..50_000 {
+            if !running() && !task.exists() {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(20));
+        }
+    });
 }
 
 /// The kernel's number of the calling thread; 0 where there is no /proc.
@@ -204,6 +213,8 @@ pub(crate) struct Planner {
     busy: AtomicBool,
     planner: UnsafeCell<plan::Planner>,
     probe: Probe,
+    /// The number of the thread that looked after the caller; 0: there was none.
+    scout: AtomicU64,
 }
 
 // SAFETY: `planner` is only reached through `with`, by the one thread that has set `busy`; `probe` is atomics.
@@ -278,6 +289,7 @@ impl Planner {
             busy: AtomicBool::new(false),
             planner: UnsafeCell::new(plan::Planner::new(config)),
             probe: Probe::default(),
+            scout: AtomicU64::new(0),
         })
     }
 
@@ -296,22 +308,29 @@ impl Planner {
         })?;
         if let Command::Start(Kind::Fork, _) = command {
             self.probe.end(py);
+            wait_until_gone(py, self.scout.swap(0, Ordering::AcqRel), || false);
         }
-        let name = |kind: Kind| match kind {
-            Kind::Threads => intern!(py, "threads"),
-            Kind::Fork => intern!(py, "fork"),
-            Kind::Warm => intern!(py, "warm"),
-        };
-        match command {
-            Command::Here(items) => (intern!(py, "here"), items).into_pyobject(py),
-            Command::Send(kind, items) => (intern!(py, "send"), name(kind), items).into_pyobject(py),
-            Command::Start(kind, helpers) => (intern!(py, "start"), name(kind), helpers).into_pyobject(py),
-            Command::Take(kind) => (intern!(py, "take"), name(kind)).into_pyobject(py),
-            Command::Stop(kind) => (intern!(py, "stop"), name(kind)).into_pyobject(py),
-            Command::Probe => (intern!(py, "probe"),).into_pyobject(py),
-            Command::Wait(seconds) => (intern!(py, "wait"), seconds).into_pyobject(py),
-            Command::Done => (intern!(py, "done"),).into_pyobject(py),
-        }
+        to_tuple(py, command)
+    }
+
+    /// Whether somebody should look after the caller while it is in its first batch (`breakeven._map_scout`).
+    fn watch(&self) -> PyResult<bool> {
+        self.with(|planner| planner.watch())
+    }
+
+    /// For that somebody, in a thread of its own: notes which thread it is, so that no fork finds it.
+    fn enlist(&self) {
+        self.scout.store(thread_number(), Ordering::Release);
+    }
+
+    /// The caller has been in its first item for so long, and the interpreter's lock was free meanwhile.
+    fn long(&self, wall: f64, cpu: f64) -> PyResult<()> {
+        self.with(|planner| planner.long(wall, cpu))
+    }
+
+    /// What can be done while the caller is in its batch: a command to start or to send, or None.
+    fn meanwhile<'py>(&self, py: Python<'py>, now: f64) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        self.with(|planner| planner.meanwhile(now))?.map(|command| to_tuple(py, command)).transpose()
     }
 
     /// A batch of `items` ran in the caller: seconds on the wall clock, and of the thread's CPU clock.
@@ -393,6 +412,25 @@ impl Planner {
     #[pyo3(signature = (items=None))]
     fn plan<'py>(&self, py: Python<'py>, items: Option<u64>) -> PyResult<Bound<'py, PyDict>> {
         self.with(|planner| plan_dict(py, planner, items))?
+    }
+}
+
+/// A command as Python sees it.
+fn to_tuple(py: Python<'_>, command: Command) -> PyResult<Bound<'_, PyTuple>> {
+    let name = |kind: Kind| match kind {
+        Kind::Threads => intern!(py, "threads"),
+        Kind::Fork => intern!(py, "fork"),
+        Kind::Warm => intern!(py, "warm"),
+    };
+    match command {
+        Command::Here(items) => (intern!(py, "here"), items).into_pyobject(py),
+        Command::Send(kind, items) => (intern!(py, "send"), name(kind), items).into_pyobject(py),
+        Command::Start(kind, helpers) => (intern!(py, "start"), name(kind), helpers).into_pyobject(py),
+        Command::Take(kind) => (intern!(py, "take"), name(kind)).into_pyobject(py),
+        Command::Stop(kind) => (intern!(py, "stop"), name(kind)).into_pyobject(py),
+        Command::Probe => (intern!(py, "probe"),).into_pyobject(py),
+        Command::Wait(seconds) => (intern!(py, "wait"), seconds).into_pyobject(py),
+        Command::Done => (intern!(py, "done"),).into_pyobject(py),
     }
 }
 

@@ -50,7 +50,7 @@ pub struct Decision {
 
 impl Planner {
     /// The most helpers of a kind.
-    fn most(&self, kind: Kind) -> u32 {
+    pub(super) fn most(&self, kind: Kind) -> u32 {
         self.most_for(kind, self.expected())
     }
 
@@ -72,7 +72,8 @@ impl Planner {
             Some(active) => *kind == active,
             None => *kind != Kind::Threads || !self.threads_failed,
         };
-        let of_use = |kind: &Kind| !self.crews[*kind as usize].hopeless();
+        // Processes are not started by anybody but the caller.
+        let of_use = |kind: &Kind| !self.crews[*kind as usize].hopeless() && (!self.away || *kind == Kind::Threads);
         self.config.kinds.iter().copied().filter(forked_or_warm).filter(of_use).collect()
     }
 
@@ -124,7 +125,7 @@ impl Planner {
             return Some(self.stop(Kind::Threads));
         }
         // A first item says little: it may import, compile, fill caches.
-        if self.here_seconds < LOOKED_AT && self.config.prior.is_none() {
+        if self.here_seconds < LOOKED_AT && !self.estimator.has_prior() {
             self.fresh = true;
             return None;
         }

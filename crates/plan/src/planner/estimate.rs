@@ -121,6 +121,16 @@ impl Estimator {
         }
     }
 
+    /// An item is expected to take so long, and sleeps for this share of it; the lock was free meanwhile.
+    pub(super) fn long(&mut self, seconds: f64, sleep_share: f64) {
+        self.prior = Some(Estimate { seconds: Some(seconds), sleep_share: Some(sleep_share), ..Estimate::default() });
+        self.gil = Some(0.0);
+    }
+
+    pub(super) fn has_prior(&self) -> bool {
+        self.prior.is_some()
+    }
+
     pub(super) fn there(&mut self, kind: Kind, items: u64, wall: f64, cpu: f64, bytes: u64, seconds: f64) {
         if items == 0 {
             return;

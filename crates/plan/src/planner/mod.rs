@@ -68,6 +68,9 @@ const TRIAL_ITEMS: u64 = 16;
 /// Bytes of a chunk's items.
 const CHUNK_BYTES: f64 = 8e6;
 
+/// So few items are worth somebody who looks after the first one.
+const FEW: u64 = 64;
+
 /// So many helpers of a kind that go without having done anything, and no more are ordered.
 const HOPELESS: u32 = 4;
 
@@ -216,6 +219,8 @@ pub struct Planner {
     probe: Probe,
     /// Processes were ordered before it was known whether threads would do; they get nothing until it is.
     early: bool,
+    /// The caller is in a batch, and somebody else asks.
+    away: bool,
     /// Threads were tried and did not help.
     threads_failed: bool,
     started_at: Option<f64>,
@@ -254,6 +259,7 @@ impl Planner {
             estimator,
             probe: Probe::Untried,
             early: false,
+            away: false,
             threads_failed: false,
             started_at: None,
             ended_at: None,
@@ -298,6 +304,37 @@ impl Planner {
             return Command::Take(kind);
         }
         Command::Wait(None)
+    }
+
+    /// Whether somebody should look after the caller while it is in its first item: if that one turns out to be long, there
+    /// are so few that the others should not wait for it.
+    pub fn watch(&self) -> bool {
+        let few = self.config.total.is_some_and(|total| (2..=FEW).contains(&total));
+        let free = self.config.here && !self.config.must && self.config.prior.is_none();
+        few && free && self.config.kinds.contains(&Kind::Threads) && self.most(Kind::Threads) > 0
+    }
+
+    /// The caller has been in its first item for `wall` seconds, `cpu` of them on a core, and the interpreter's lock was free.
+    /// As long as it has taken it is expected to take again.
+    pub fn long(&mut self, wall: f64, cpu: f64) {
+        self.estimator.long(2.0 * wall, (1.0 - cpu / wall).clamp(0.0, 1.0));
+        self.fresh = true;
+    }
+
+    /// What can be done for the caller while it is in its batch: start threads, send chunks to them; `None`: nothing (more).
+    pub fn meanwhile(&mut self, now: f64) -> Option<Command> {
+        let remaining = self.remaining?;
+        let running = self.last_batch.min(remaining);
+        self.away = true;
+        self.remaining = Some(remaining - running);
+        let command = if remaining == running {
+            None
+        } else {
+            self.decide(now).or_else(|| self.chunk_to_send().map(|(kind, items)| Command::Send(kind, items)))
+        };
+        self.remaining = Some(remaining);
+        self.away = false;
+        command
     }
 
     /// A chunk that has not come back says something, too: its items have taken at least so long.
@@ -614,7 +651,7 @@ impl Planner {
         }
         let left = self.remaining.unwrap_or(u64::MAX);
         // The caller keeps what it does next.
-        if self.config.here && left <= 1 && crew.chunks > 0 {
+        if self.config.here && !self.away && left <= 1 && crew.chunks > 0 {
             return None;
         }
         let items = self.chunk(kind);
