@@ -41,24 +41,24 @@ class Scout:
         self._run = run
         self._caller = _thread.get_ident()
         self._busy = _thread.allocate_lock()  # held while the caller is in its batch
-        self._present = _thread.allocate_lock()  # held while the scout is there
+        self._map = _thread.allocate_lock()  # held by whoever of the two may touch the map
+        self._over = False
         self._busy.acquire()
-        self._present.acquire()
         self._sharing = getattr(_map_threads.local, "sharing", 0)
         self.error: BaseException | None = None
         try:
             _thread.start_new_thread(contextvars.copy_context().run, (self._look,))
-        except RuntimeError:  # no more threads to be had
-            self._present.release()
+        except RuntimeError:
+            pass  # no more threads to be had
 
     def dismiss(self) -> None:
-        """The batch is over: returns when the scout has let go of the map, which takes microseconds."""
+        """The batch is over: returns when the scout has let go of the map, if it has it; it ends by itself."""
         self._busy.release()
         interrupt: BaseException | None = None
-        while True:
+        while not self._over:
             try:
-                self._present.acquire()
-                break
+                with self._map:
+                    self._over = True
             except KeyboardInterrupt as error:
                 interrupt = error
         if interrupt is not None:
@@ -76,13 +76,14 @@ class Scout:
             patience = PATIENCE
             while not self._busy.acquire(True, patience):
                 if all(self._is_free() for _ in range(LOOKS)):
-                    self._help(time.perf_counter() - began, time.clock_gettime(cpu_clock) - cpu)
+                    wall, cpu = time.perf_counter() - began, time.clock_gettime(cpu_clock) - cpu
+                    with self._map:
+                        if not self._over:
+                            self._help(wall, cpu)
                     return
                 patience = min(2 * patience, LONGEST)
         except BaseException as error:
             self.error = error
-        finally:
-            self._present.release()
 
     def _is_free(self) -> bool:
         """Whether the interpreter's lock is there when it is wanted: if another thread holds it, it lets go of it only
