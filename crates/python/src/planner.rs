@@ -178,26 +178,30 @@ impl Probe {
         if self.thread.load(Ordering::Acquire) == 0 {
             return;
         }
-        let thread = self.thread.load(Ordering::Acquire);
-        wait_until_gone(py, thread, || self.running.load(Ordering::Acquire));
+        wait_until_gone(py, &self.thread, || self.running.load(Ordering::Acquire));
         self.thread.store(0, Ordering::Release);
     }
 }
 
-/// Waits until a thread that is about to end is not there any more, detached; a second at most.
-fn wait_until_gone(py: Python<'_>, thread: u64, running: impl Fn() -> bool + Send + Sync) {
-    if thread == 0 {
+/// A thread that has been ordered, and whose number is not known yet.
+const COMING: u64 = u64::MAX;
+
+/// Waits until a thread that is about to end is not there any more, detached; a second at most. `thread` has its number,
+/// and is 0 afterwards.
+fn wait_until_gone(py: Python<'_>, thread: &AtomicU64, running: impl Fn() -> bool + Send + Sync) {
+    if thread.load(Ordering::Acquire) == 0 {
         return;
     }
-    let task = PathBuf::from(format!("/proc/self/task/{thread}"));
     py.detach(|| {
         for _ in 0..50_000 {
+            let task = PathBuf::from(format!("/proc/self/task/{}", thread.load(Ordering::Acquire)));
             if !running() && !task.exists() {
                 break;
             }
             std::thread::sleep(Duration::from_micros(20));
         }
     });
+    thread.store(0, Ordering::Release);
 }
 
 /// The kernel's number of the calling thread; 0 where there is no /proc.
@@ -308,14 +312,18 @@ impl Planner {
         })?;
         if let Command::Start(Kind::Fork, _) = command {
             self.probe.end(py);
-            wait_until_gone(py, self.scout.swap(0, Ordering::AcqRel), || false);
+            wait_until_gone(py, &self.scout, || self.scout.load(Ordering::Acquire) == COMING);
         }
         to_tuple(py, command)
     }
 
     /// Whether somebody should look after the caller while it is in its first batch (`breakeven._map_scout`).
     fn watch(&self) -> PyResult<bool> {
-        self.with(|planner| planner.watch())
+        let wanted = self.with(|planner| planner.watch())?;
+        if wanted {
+            self.scout.store(COMING, Ordering::Release);
+        }
+        Ok(wanted)
     }
 
     /// For that somebody, in a thread of its own: notes which thread it is, so that no fork finds it.
