@@ -8,7 +8,7 @@ How a library learns its share:
 
 - In a worker process, if it is loaded later, or by a program that a task starts: by its environment variable.
 - In a worker that was forked from a process that had it loaded: by its own function, which the parent calls around the
-  fork. (Called in the child, it would make OpenBLAS start its threads there.)
+  fork.
 - In other worker processes that have it loaded when they start: by its own function, at that moment.
 - In worker threads: by its own function; while the pool has work, where the number of threads is the process's
   (OpenBLAS), and in each worker thread for good, where it is the thread's own (OpenMP, MKL).
@@ -177,8 +177,35 @@ def _openblas(library: Any) -> _Library | None:
             config.restype = ctypes.c_char_p
             digits = (config() or b"").partition(b"MAX_THREADS=")[2].partition(b" ")[0]
             most = int(digits) if digits.isdigit() else sys.maxsize
-            return _Library("openblas", get, set_, partial(_least_of, cores, most), local=False)
+            setter = _openblas_set(library, get, set_)
+            return _Library("openblas", get, setter, partial(_least_of, cores, most), local=False)
     return None
+
+
+def _openblas_set(library: Any, get: Callable[[], int], set_: Callable[[int], object]) -> Callable[[int], object]:
+    """OpenBLAS's own function, but for a process in which its threads do not run.
+
+    They end at each fork, in parent and child, and its own function would start them first, also to say that there is
+    to be one thread: each then spins for some 30 ms, on a core that somebody else could use. Its number of threads is
+    a variable, which has to be told the same; the threads come when they are needed.
+    """
+    import ctypes
+
+    try:
+        running, number, most = (
+            ctypes.c_int.in_dll(library, f"blas_{what}") for what in ("server_avail", "cpu_number", "num_threads")
+        )
+    except ValueError:  # this build keeps its variables to itself
+        return set_
+
+    def set_number(threads: int) -> None:
+        if running.value == 0 and number.value == get() and 0 < threads <= most.value:
+            number.value = threads
+            if get() == threads:
+                return
+        set_(threads)
+
+    return set_number
 
 
 def _least_of(count: Callable[[], int], most: int) -> int:

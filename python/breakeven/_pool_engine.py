@@ -122,9 +122,23 @@ class ProcessTransport:
     local = False
     team = None
 
-    def __init__(self, context, make, slots, *, settings, daemon=True, prefix="PoolWorker", as_is=False, family=POOL):
+    def __init__(
+        self,
+        context,
+        make,
+        slots,
+        *,
+        settings,
+        daemon=True,
+        prefix="PoolWorker",
+        as_is=False,
+        family=POOL,
+        at_once=False,
+    ):
         """
         Args:
+            at_once: workers are started right away, and nobody has a say in how their process objects are made. So the
+                first may come up meanwhile.
             family: the classes of the errors.
             make: called as `make(context, target=..., args=...)`, returns a process object.
             daemon: what the processes' `daemon` becomes; None leaves it.
@@ -134,6 +148,11 @@ class ProcessTransport:
 
         method = context.get_start_method()
         inherited = method == "fork"
+        self._ahead = None
+        if at_once and getattr(context.Process, "_comes_up_ahead", False):
+            from . import _warm
+
+            self._ahead = _warm.ahead(method)
         self._context = context
         self._make = make
         self._daemon = daemon
@@ -200,6 +219,8 @@ class ProcessTransport:
         processes = [self._make_worker(slot) for slot in slots]
         started = []
         failure = None
+        if self._ahead is not None and processes:
+            processes[0]._ahead, self._ahead = self._ahead, None
         try:
             with self._around_start():
                 for process in processes:
@@ -207,6 +228,8 @@ class ProcessTransport:
                     started.append(process)
         except BaseException as error:
             failure = error
+            for process in processes:
+                process.__dict__.pop("_ahead", None)  # it was not even tried
         for slot, process in zip(slots, started):  # noqa: B905  # not all may have been started
             yield self._watch(Worker(process, slot))
         if failure is not None:
@@ -389,6 +412,9 @@ class ProcessTransport:
 
     def close(self):
         """Give back channels and memory."""
+        if self._ahead is not None:
+            self._ahead.discard()
+            self._ahead = None
         self.functions.clear()
         for worker in list(self._pidfds):
             self.forget(worker)

@@ -6,7 +6,7 @@ docs/design/warm-start.md has the protocol, the failure table and the reasons.
 
 from __future__ import annotations
 
-import ast
+import array
 import atexit
 import gc
 import importlib
@@ -26,7 +26,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from multiprocessing import forkserver, popen_forkserver, reduction, resource_tracker, spawn, util
+from multiprocessing import forkserver, popen_forkserver, process, reduction, resource_tracker, spawn, util
 
 # The first two are what a process of ours needs before it comes to its target.
 from . import (
@@ -37,6 +37,7 @@ from . import (
     queues,  # noqa: F401
 )
 from ._pool_engine import ProcessTransport
+from ._template_main import MainModule, signature
 from ._warm import CONFIG, CONTROL, END, MAX_FDS, OWNER, START
 
 TYPE_CHECKING = False
@@ -64,6 +65,9 @@ LESSON_DELAY = 0.02
 LESSON_STARTS = 4
 # How long it may take to see what a worker's start writes to; spares then go without.
 LESSON_PATIENCE = 2.0
+# The CPUs that the template and its children may use; a child is kept off one of them until it has come up.
+_cpus: set[int] = set()
+
 # More memory than this is not copied ahead.
 LESSON_BYTES = 16 << 20
 
@@ -140,45 +144,49 @@ class Preload:
         self.own = set(config["own"])
         self.explicit = list(config["explicit"])
         self.modules = list(config["modules"])
-        self.main_path = config["main_path"]
-        self.main_code: Any = None
-        self.main_signature: Any = None
+        self.main = MainModule(config["main_path"], config["main_name"], config["main_search"])
+        self.installed = config["installed"]
         self.guilty: dict[str, str] = {}
         process = context.SpawnProcess(target=len, args=((),), name="SpawnProcess-1")
         settings = {"name": "", "sys_path": sys.path, "sys_argv": sys.argv, "start_method": "spawn", "dir": "/"}
         self._pickles = pickle.dumps(settings) + pickle.dumps(_Pickled(process))
         self.watch = _Watch()
-        self.pages: list[tuple[int, int]] = []  # what becoming a worker writes to, if that is known
+        self.pages = b""  # what becoming a worker writes to, if that is known: see `_native.make_own`
         self._seen_threads = 1
         self._written = 0
 
     def first(self) -> None:
         """What a child needs to come up: the modules asked for by name, and those that the script imports."""
         wanted = [name for name in self.explicit if name != "__main__"]
-        if self.main_path is not None:
-            known = set(self.modules)
-            wanted += [name for name in self._read_main() if name in known]
         for name in wanted:
             self.load(name)
+        known = set(self.modules)
+        package = (self.main.name or "").rpartition(".")[0]
+        if package in known:
+            self.load(package)
+        self.main.read()
+        for name in self.main.wanted:
+            if name in known:
+                self.load(name)
 
     def rest(self) -> list[str]:
         """The program's other modules: installed ones first, then its own, those that others import before these."""
         foreign = [name for name in self.modules if name not in self.own]
         return foreign + [name for name in reversed(self.modules) if name in self.own]
 
-    def _read_main(self) -> list[str]:
-        """Names of the modules that the script imports in any case; remembers its code, for children run it."""
-        path = self.main_path
+    def run_main(self) -> None:
+        """The script, when its modules are there, if that makes no difference to those that would run it."""
+        self.main.look()
+        if self.installed or "__mp_main__" in self.skip:
+            return  # it would find other modules than in a process of this program
+        lowest, parent = _lowest_descriptor(), _has_children()
         try:
-            signature = _signature(path)
-            get_code: Any = runpy._get_code_from_file  # type: ignore[attr-defined]
-            arguments = (path,) if get_code.__code__.co_argcount == 1 else ("__mp_main__", path)
-            self.main_code = get_code(*arguments)
-            self.main_signature = signature
-            with io.open_code(path) as file:
-                return list(_imports(ast.parse(file.read())))
-        except Exception:
-            return []  # a script that cannot be read or compiled says so in the child that runs it
+            self.main.run()
+        except BaseException:
+            pass  # the process that runs it meets the error itself
+        reason = self._trace(lowest, parent)
+        if reason is not None:
+            self.guilty["__mp_main__"] = reason
 
     def load(self, name: str) -> None:
         """Import one module and look at what that did."""
@@ -245,18 +253,22 @@ class Preload:
         After a fork the first write to each page costs a fault and a copy. A spare has the time to take those for the
         pages that a start needs, which is half of what a start takes.
         """
-        try:
-            _native.make_own(self.pages)
-        except OSError:
-            pass  # a kernel before 5.14
+        if self.pages:
+            try:
+                _native.make_own(self.pages)
+            except OSError:
+                pass  # a kernel before 5.14
+            else:
+                return
         try:
             loaded = io.BytesIO(self._pickles)
             with io.BufferedReader(loaded) as file:  # type: ignore[arg-type]
                 for _ in range(2):
                     pickle.load(file)
-            if self.main_code is not None:
-                pkgutil.get_importer(self.main_path)
-            runpy._run_module_code(_NOTHING, None, "__mp_main__", pkg_name="", script_name=os.devnull)  # type: ignore[attr-defined]
+            if self.main.module is None:
+                if self.main.code is not None and self.main.path is not None:
+                    pkgutil.get_importer(self.main.path)
+                runpy._run_module_code(_NOTHING, None, "__mp_main__", pkg_name="", script_name=os.devnull)  # type: ignore[attr-defined]
             spawn.prepare({})
             _open_streams()
             util._close_stdin()  # type: ignore[attr-defined]
@@ -275,34 +287,12 @@ class Preload:
             path = getattr(sys.modules.get(name), "__file__", None)
             if isinstance(path, str):
                 try:
-                    found.append((path, _signature(path)))
+                    found.append((path, signature(path)))
                 except OSError:
                     pass
+        if self.main.module is not None and self.main.file is not None:
+            found.append((self.main.file, self.main.signature))
         return found
-
-
-def _imports(tree: Any) -> Any:
-    """Modules that a script's body imports, but for what is done only if the script is the main program."""
-    for node in tree.body:
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name
-        elif isinstance(node, ast.ImportFrom):
-            if node.module and not node.level:
-                yield node.module
-                for alias in node.names:
-                    yield f"{node.module}.{alias.name}"
-        elif isinstance(node, ast.Try):
-            yield from _imports(node)
-        elif isinstance(node, ast.If):
-            names = {leaf.id for leaf in ast.walk(node.test) if isinstance(leaf, ast.Name)}
-            if "__name__" not in names and "TYPE_CHECKING" not in names:
-                yield from _imports(node)
-
-
-def _signature(path: str) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_mtime_ns, status.st_size
 
 
 def _threads() -> int:
@@ -389,6 +379,7 @@ class Template:
         self.starts = 0
         self.lesson: _Lesson | None = None
         self.learned = False
+        self.learned_bytes = 0
 
     # --- coming up ---
 
@@ -398,6 +389,8 @@ class Template:
         if _threads() > 1:
             settle()
         self.todo = preload.rest()
+        if not self.todo:
+            preload.run_main()
         self.tell_taint()
         self.tell_ready()
 
@@ -410,7 +403,7 @@ class Template:
 
     def tell_ready(self) -> None:
         preload = self.preload
-        self.say("ready", sorted(preload.watch.keys), preload.own_files(), not self.todo)
+        self.say("ready", sorted(preload.watch.keys), preload.own_files(), not self.todo, preload.main.harmless)
 
     def say(self, *message: Any, fds: Any = ()) -> bool:
         if self.control is None:
@@ -475,6 +468,8 @@ class Template:
             return
         if self.todo:
             self.preload.load(self.todo.pop(0))
+            if not self.todo and not self.preload.guilty:
+                self.preload.run_main()
             if self.preload.guilty:
                 self.tell_taint()
             if not self.todo:
@@ -549,6 +544,10 @@ class Template:
         ours, childs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         pidfd = -1
         try:
+            # In the child it would cost ten times as much. (`random` sees to itself.)
+            numpy_random = sys.modules.get("numpy.random")
+            if numpy_random is not None:
+                numpy_random.seed()
             # Blocked until the child has its own way with them: a signal that the owner sends at once must arrive.
             signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
             try:
@@ -680,8 +679,9 @@ class Template:
         except (EOFError, ValueError):
             pass  # it has come to nothing
         else:
-            if sum(end - start for start, end in pages) <= LESSON_BYTES:
-                self.preload.pages = pages
+            self.learned_bytes = sum(end - start for start, end in pages)
+            if self.learned_bytes <= LESSON_BYTES:
+                self.preload.pages = array.array("Q", [bound for pair in pages for bound in pair]).tobytes()
         self.end_lesson(lesson)
 
     def end_lesson(self, lesson: _Lesson) -> None:
@@ -691,7 +691,7 @@ class Template:
         for pid in lesson.pids:
             os.kill(pid, signal.SIGKILL)  # not reaped, so it is still the number of this process
             os.waitpid(pid, 0)
-        self.say("learned", sum(end - start for start, end in self.preload.pages))
+        self.say("learned", self.learned_bytes if self.preload.pages else 0)
 
     def end_tied(self) -> None:
         """The owner is gone, and so must be whoever was to end with it."""
@@ -780,9 +780,6 @@ def _child(sock: socket.socket, preload: Preload, ahead: bool) -> int:
     `ahead`: nobody needs it yet.
     """
     global _end
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()  # `random` does so itself
     if ahead:
         preload.rehearse()
     early: list[int] = []
@@ -803,14 +800,20 @@ def _child(sock: socket.socket, preload: Preload, ahead: bool) -> int:
     if head is None:
         os._exit(0)  # nobody needs it: the owner is gone, or has another template
     settings = marshal.loads(_receive(sock, START.unpack(head)[0]))
+    preparation = _receive(sock, settings[-1]) if settings[-1] else None
     method = _apply(settings, fds, early)
+    described = None
+    if preparation is not None:
+        described = _come_up(sock, preload, preparation)
     # As with the standard library's pipe: readable when the parent is gone.
     sentinel = sock.detach()
     _end = sentinel, os.fstat(sentinel)[:3]
-    data = os.dup(sentinel)
     try:
-        with _MainCode(preload):
-            code = spawn._main(data, sentinel)
+        if described is not None:
+            code = _unpickled(described)._bootstrap(parent_sentinel=sentinel)
+        else:
+            with preload.main:
+                code = spawn._main(os.dup(sentinel), sentinel)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else (0 if error.code is None else 1)
         if code == 1 and error.code is not None and not isinstance(error.code, int):
@@ -826,13 +829,41 @@ def _child(sock: socket.socket, preload: Preload, ahead: bool) -> int:
     return code if isinstance(code, int) else 1
 
 
+def _come_up(sock: socket.socket, preload: Preload, preparation: bytes) -> bytes:
+    """Prepare for a process object that is still being made; returns its pickle."""
+    process.current_process()._inheriting = True  # type: ignore[attr-defined]
+    try:
+        with preload.main:
+            spawn.prepare(pickle.loads(preparation))
+    finally:
+        del process.current_process()._inheriting  # type: ignore[attr-defined]
+    try:
+        head, fds = _receive_head(sock)
+    except KeyboardInterrupt:
+        os._exit(1)  # nobody's work is interrupted
+    if head is None:
+        os._exit(0)  # there is no such process after all
+    name, length = marshal.loads(_receive(sock, START.unpack(head)[0]))
+    process.current_process().name = name
+    forkserver._forkserver._inherited_fds = fds  # type: ignore[attr-defined]
+    return _receive(sock, length)
+
+
+def _unpickled(data: bytes) -> Any:
+    process.current_process()._inheriting = True  # type: ignore[attr-defined]
+    try:
+        return pickle.loads(data)
+    finally:
+        del process.current_process()._inheriting  # type: ignore[attr-defined]
+
+
 def _be_pupil(sock: socket.socket, preload: Preload, answer: int) -> int:
     """A spare that becomes a worker, and says which pages it has written to for that."""
     # What the program's modules have left to be done at the end of each process is not to be done at this one's.
     atexit._clear()
     util._finalizer_registry.clear()  # type: ignore[attr-defined]
     before = _native.own_pages()
-    code = _child(sock, preload, ahead=True)
+    code = _child(sock, preload, ahead=False)
     after = _native.own_pages()
     kept = {page for start, end in before for page in range(start, end, resource.getpagesize())}
     pages: list[tuple[int, int]] = []
@@ -877,8 +908,12 @@ def _play_owner(sock: socket.socket, preload: Preload, installed: bool) -> int:
     transport.put(None)
     preparation = spawn.get_preparation_data(process.name)
     preparation["dir"] = "/"
-    if preload.main_path is not None:
-        preparation["init_main_from_path"] = os.devnull
+    for name in ("init_main_from_path", "init_main_from_name"):
+        preparation.pop(name, None)
+    if preload.main.path is not None:
+        preparation["init_main_from_path"] = preload.main.path if preload.main.module is not None else os.devnull
+    elif preload.main.module is not None:
+        preparation["init_main_from_name"] = preload.main.name
     if installed:
         from ._install import _InstallInChild
 
@@ -890,7 +925,7 @@ def _play_owner(sock: socket.socket, preload: Preload, installed: bool) -> int:
     context.set_spawning_popen(None)
     umask = os.umask(0)
     os.umask(umask)
-    settings = marshal.dumps(("spawn", umask, [], [], [], 0b111))
+    settings = marshal.dumps(("spawn", False, umask, [], [], [], 0b111, 0))
     data = START.pack(len(settings)) + settings + buffer.getvalue()
     socket.send_fds(sock, [data], [0, 1, 2, 0, *launch.fds])
     while sock.recv(1 << 16):  # how it has ended, and then that it has
@@ -932,7 +967,9 @@ def _apply(settings: tuple[Any, ...], fds: list[int], early: list[int]) -> str:
 
     `early`: signals that have come since the start.
     """
-    method, umask, ignored, blocked, environment, standard = settings
+    method, apart, umask, ignored, blocked, environment, standard, _ = settings
+    if apart:
+        os.sched_setaffinity(0, _cpus)
     for number in IGNORED:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     for number in ignored:
@@ -987,34 +1024,6 @@ def _open_streams() -> None:
         setattr(sys, f"__{name}__", new)
 
 
-class _MainCode:
-    """Meanwhile, the script's code need not be read and compiled anew by each child that runs it."""
-
-    def __init__(self, preload: Preload) -> None:
-        self._preload = preload
-        self._original: Any = runpy._get_code_from_file  # type: ignore[attr-defined]
-
-    def __enter__(self) -> None:
-        preload, original = self._preload, self._original
-        if preload.main_code is None:
-            return
-
-        def get_code(*arguments: Any) -> Any:
-            runpy._get_code_from_file = original  # type: ignore[attr-defined]
-            path = arguments[-1]
-            try:
-                if path == preload.main_path and _signature(path) == preload.main_signature:
-                    return preload.main_code
-            except OSError:
-                pass
-            return original(*arguments)
-
-        runpy._get_code_from_file = get_code  # type: ignore[attr-defined]
-
-    def __exit__(self, *_: object) -> None:
-        runpy._get_code_from_file = self._original  # type: ignore[attr-defined]
-
-
 def tidy() -> None:
     """Before forks: what children would all do by themselves, and would have to copy pages for."""
     _blas._libraries()  # which are looked for by each worker, and found by those that have more modules only
@@ -1024,9 +1033,11 @@ def tidy() -> None:
 
 def main() -> None:
     """What the template runs; does not return."""
+    global _cpus
     code = 1
     template = None
     try:
+        _cpus = os.sched_getaffinity(0)
         for number in signal.valid_signals():
             if number not in PYTHON_IGNORES and signal.getsignal(number) is signal.SIG_IGN:
                 signal.signal(number, signal.SIG_DFL)

@@ -41,12 +41,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Unavailable", "popen", "stop"]
+__all__ = ["Unavailable", "ahead", "popen", "stop"]
 
 # The descriptors that the template is started with, besides 0 to 2.
 CONTROL, OWNER, CONFIG = 3, 4, 5
 
-# A start: length of the settings, then they, then the preparation data and the process object as pickles.
+# A start: length of the settings, then they, then the preparation data and the process object as pickles. Or in two
+# parts, each with a length and settings first.
 START = struct.Struct("=I")
 # An end: exit code as `Process.exitcode` has it, largest resident memory in bytes.
 END = struct.Struct("=qq")
@@ -148,9 +149,10 @@ _SETTABLE = sum(
 class _Spare:
     """A process that waits to be told what it is."""
 
-    __slots__ = ("pid", "pidfd", "sock")
+    __slots__ = ("apart", "pid", "pidfd", "sock")
 
     def __init__(self, pid: int, sock: int, pidfd: int) -> None:
+        self.apart = False  # was it kept off a CPU of ours?
         self.pid = pid
         self.sock = sock
         self.pidfd = pidfd
@@ -186,6 +188,7 @@ class _Template:
         self.spares: deque[_Spare] = deque()
         self.ready = False
         self.complete = False  # has all modules that it was to have
+        self.harmless = False  # running the script shows nowhere, so it can be run before it is certain that it must be
         self.gone: str | None = None  # why it is of no use any more
         self.failed = False  # and another would not be either
         self.starts = 0
@@ -207,6 +210,8 @@ class _Template:
             "sys_path": [os.path.abspath(entry) if entry else os.getcwd() for entry in preparation["sys_path"]],
             "argv": [str(argument) for argument in preparation["sys_argv"]],
             "main_path": self.main_path,
+            "main_name": preparation.get("init_main_from_name"),
+            "main_search": list(preparation["sys_path"]),
             "explicit": explicit,
             "modules": names,
             "own": own,
@@ -249,7 +254,7 @@ class _Template:
                     self.refused = OSError(24, "Too many open files")
             elif kind == "ready":
                 self.ready = True
-                watched, self.files, self.complete = arguments
+                watched, self.files, self.complete, self.harmless = arguments
                 self.watched = frozenset(watched)
             elif kind == "learned":
                 (self.learned,) = arguments
@@ -313,6 +318,11 @@ class _Template:
 
         False if nobody hears it.
         """
+        # Before this wakes the template.
+        try:
+            spare.apart = _native.keep_apart(spare.pid)
+        except OSError:
+            pass  # it has just been killed
         return self._say("taken", spare.pid, tied, worker)
 
     def put_back(self, spare: _Spare) -> None:
@@ -579,6 +589,105 @@ def _standard_descriptors() -> tuple[int, list[int]]:
     return bits, fds
 
 
+class _Ahead:
+    """A worker that is coming up while its pool is still being made: it waits for its process object."""
+
+    __slots__ = ("_pid", "_spare")
+
+    def __init__(self, spare: _Spare) -> None:
+        self._spare: _Spare | None = spare
+        self._pid = os.getpid()
+
+    def take(self) -> _Spare | None:
+        """The process, for whoever describes it; None in a fork of the one that has started it."""
+        spare, self._spare = self._spare, None
+        if spare is not None and self._pid != os.getpid():
+            spare.discard()
+            return None
+        return spare
+
+    def discard(self) -> None:
+        """It is not needed after all, and ends."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.discard()
+
+    def __del__(self) -> None:
+        self.discard()
+
+
+def ahead(method: str) -> _Ahead | None:
+    """Let a worker of a pool come up that is to be started in a moment, as far as it can without its process object.
+
+    Its process is the next that takes this as its attribute `_ahead`. None if that is not possible, or might show: for
+    a script that does more than define things when it is run, or without a spare.
+    """
+    template = _current
+    if template is None or not template.harmless or not template.spares or not _usable():
+        return None
+    try:
+        preparation = spawn.get_preparation_data("")
+        if "breakeven_why" in preparation:
+            return None  # in a recording, a process begins after its start
+        tracker = _tracker_descriptor()
+        now = _Surroundings()
+        with _lock:
+            template, spare = _reserve(now, preparation)
+            if not template.harmless or not template.tell_taken(spare, True, True):
+                template.put_back(spare)
+                return None
+            template.starts += 1
+    except (OSError, RuntimeError, Unavailable):
+        return None  # a start will meet that, too, and say so
+    found = _Ahead(spare)
+    try:
+        buffer = _pickled(found, preparation)
+        standard, fds = _standard_descriptors()
+        fds.append(int(tracker or 0))
+        settings = _settings(method, template, spare, now, standard, len(buffer.getbuffer()))
+        _send(spare.sock, settings, buffer, fds)
+    except BaseException:
+        found.discard()
+        raise
+    return found
+
+
+def _settings(
+    method: str, template: _Template, spare: _Spare, now: _Surroundings, standard: int, preparation: int
+) -> bytes:
+    """What a spare is to change to be a process of this moment.
+
+    `preparation`: how many bytes of preparation data come with it; 0 if all comes at once.
+    """
+    before = template.base.environment
+    changed = _difference(before, now.environment) if now.environment != before else []
+    return marshal.dumps((method, spare.apart, now.umask, now.ignored, now.blocked, changed, standard, preparation))
+
+
+def _pickled(popen: Any, *objects: Any) -> io.BytesIO:
+    """What a process is told, one pickle after the other; `popen` takes the descriptors that belong to it."""
+    buffer = io.BytesIO()
+    set_spawning_popen(popen)
+    try:
+        for value in objects:
+            reduction.dump(value, buffer)
+    finally:
+        set_spawning_popen(None)  # type: ignore[arg-type]
+    return buffer
+
+
+def _send(to: int, settings: bytes, buffer: io.BytesIO, fds: list[int]) -> None:
+    """A part of a start. That nobody is there any more is told by the exit code."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=os.dup(to)) as sock:
+        data = memoryview(START.pack(len(settings)) + settings + buffer.getbuffer())
+        try:
+            sent = socket.send_fds(sock, [data], fds, socket.MSG_NOSIGNAL)
+            if sent < len(data):
+                sock.sendall(data[sent:], socket.MSG_NOSIGNAL)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+
 def _tracker_descriptor() -> int | None:
     """The descriptor of the standard library's resource tracker, which is started if there is none.
 
@@ -610,19 +719,18 @@ class _Popen(popen_fork.Popen):
         return len(self._fds) - 1
 
     def _launch(self, process_obj: Any) -> None:
+        begun = process_obj.__dict__.pop("_ahead", None)
+        spare = begun and begun.take()
+        if spare is not None:
+            self._complete(process_obj, spare)
+            return
         preparation = spawn.get_preparation_data(process_obj._name)
         tracker = _tracker_descriptor()
         now = _Surroundings()
-        buffer = io.BytesIO()
         with _lock:
             template, spare = _reserve(now, preparation)
         try:
-            set_spawning_popen(self)  # type: ignore[arg-type]
-            try:
-                reduction.dump(preparation, buffer)
-                reduction.dump(process_obj, buffer)
-            finally:
-                set_spawning_popen(None)
+            buffer = _pickled(self, preparation, process_obj)
             standard, fds = _standard_descriptors()
             fds += [int(tracker or 0), *self._fds]
             if len(fds) > MAX_FDS:
@@ -642,30 +750,28 @@ class _Popen(popen_fork.Popen):
                     _give_up(template)
                 template, spare = _reserve(now, preparation)
             template.starts += 1
-        settings = marshal.dumps(
-            (
-                self.method,
-                now.umask,
-                now.ignored,
-                now.blocked,
-                _difference(template.base.environment, now.environment)
-                if now.environment != template.base.environment
-                else [],
-                standard,
-            )
-        )
+        self._is(spare)
+        _send(spare.sock, _settings(self.method, template, spare, now, standard, 0), buffer, fds)
+
+    def _complete(self, process_obj: Any, spare: _Spare) -> None:
+        """Let a worker that is coming up know what it is."""
+        try:
+            buffer = _pickled(self, process_obj)
+            if len(self._fds) > MAX_FDS:
+                raise ValueError("too many fds")
+        except BaseException:
+            spare.discard()
+            raise
+        self._is(spare)
+        settings = marshal.dumps((process_obj._name, len(buffer.getbuffer())))
+        _send(spare.sock, settings, buffer, self._fds)
+
+    def _is(self, spare: _Spare) -> None:
+        """This process is what was that spare."""
         self.pid = spare.pid
         self.sentinel = spare.pidfd
         self._socket = spare.sock
         self.finalizer = util.Finalize(self, util.close_fds, (spare.pidfd, spare.sock))  # type: ignore[attr-defined]
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=os.dup(spare.sock)) as sock:
-            data = memoryview(START.pack(len(settings)) + settings + buffer.getbuffer())
-            try:
-                sent = socket.send_fds(sock, [data], fds, socket.MSG_NOSIGNAL)
-                if sent < len(data):
-                    sock.sendall(data[sent:], socket.MSG_NOSIGNAL)
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # killed already; its exit code will say so
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         if self.returncode is None:
@@ -718,5 +824,6 @@ def popen(process_obj: Any) -> Any:
             return (_SpawnPopen if spawned else _ForkServerPopen)(process_obj)
         except Unavailable as reason:
             util.info("breakeven: %s is started without the template: %s", process_obj.name, reason)
+    process_obj.__dict__.pop("_ahead", None)
     stdlib: Any = popen_spawn_posix if spawned else popen_forkserver
     return stdlib.Popen(process_obj)

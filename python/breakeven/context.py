@@ -64,6 +64,8 @@ class ForkProcess(_stdlib.ForkProcess):
 class SpawnProcess(_stdlib.SpawnProcess):
     """The standard library's, forked from a template that is as fresh as a new interpreter; see `_warm`."""
 
+    _comes_up_ahead = True
+
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
         from ._warm import popen
@@ -73,6 +75,8 @@ class SpawnProcess(_stdlib.SpawnProcess):
 
 class ForkServerProcess(_stdlib.ForkServerProcess):
     """The standard library's, forked from a template that has the program's modules imported; see `_warm`."""
+
+    _comes_up_ahead = True
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:

@@ -128,7 +128,8 @@ class Pool:
 
     def _transport(self):
         settings = (self._initializer, self._initargs, self._maxtasksperchild)
-        return ProcessTransport(self._ctx, self.Process, self._processes, settings=settings)
+        plain = type(self).Process is Pool.Process
+        return ProcessTransport(self._ctx, self.Process, self._processes, settings=settings, at_once=plain)
 
     # The defaults keep the names alive while the interpreter shuts down.
     def __del__(self, _warn=warnings.warn, RUN=RUN):

@@ -82,6 +82,37 @@ print(count() > 1)
 
 @needs_threads
 @pytest.mark.parametrize("method", methods.ALL)
+def test_limiting_starts_no_threads(tmp_path, method):
+    # OpenBLAS starts its threads when it is told how many there are to be, and they spin for a while.
+    kinds = {library.kind for library in _blas._libraries()}
+    if kinds != {"openblas"} or any(library.set.__name__ != "set_number" for library in _blas._libraries()):
+        pytest.skip("numpy's BLAS is another one, or keeps its variables to itself")
+    body = f"""
+with breakeven.get_context({method!r}).Pool(2) as pool:
+    print(set(map(len, pool.map(tasks, range(3)))))
+    print(pool.map(multiply, range(2)))
+print(len(tasks(0)) if {method!r} == "fork" else 1)
+"""
+    tasks = """
+def tasks(_):
+    return os.listdir("/proc/self/task")
+
+def multiply(_):
+    import numpy
+    product = numpy.ones((300, 300)) @ numpy.ones((300, 300))
+    return float(product[0, 0]), len(tasks(0))
+
+"""
+    path = tmp_path / "program.py"
+    lines = ["    _blas._cores = lambda: 2", *(f"    {line}" for line in body.splitlines())]
+    path.write_text("import numpy\n" + PROGRAM + tasks + "if __name__ == '__main__':\n" + "\n".join(lines) + "\n")
+    done = programs.python(path)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == ["{1}", "[(300.0, 1), (300.0, 1)]", "1"]
+
+
+@needs_threads
+@pytest.mark.parametrize("method", methods.ALL)
 @pytest.mark.parametrize("name", VARIABLES[:2])
 def test_a_variable_of_the_users_is_left_alone(tmp_path, method, name):
     body = f"""

@@ -3,6 +3,7 @@
 import ctypes
 import mmap
 import os
+import struct
 
 import pytest
 from breakeven import _native
@@ -12,6 +13,10 @@ SIZE = mmap.PAGESIZE
 
 def own(address):
     return any(start <= address < end for start, end in _native.own_pages())
+
+
+def packed(*ranges):
+    return struct.pack(f"={2 * len(ranges)}Q", *(bound for pair in ranges for bound in pair))
 
 
 def in_a_fork(test):
@@ -31,7 +36,7 @@ def in_a_fork(test):
 def pages():
     """Memory of eight pages that were written to, and its address."""
     try:
-        _native.make_own(_native.own_pages()[:1])
+        _native.make_own(packed(*_native.own_pages()[:1]))
     except OSError:
         pytest.skip("this kernel does not tell, or cannot copy ahead")
     memory = mmap.mmap(-1, 8 * SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -57,7 +62,7 @@ def test_pages_are_made_own_without_a_change(pages):
     memory, address = pages
 
     def child():
-        _native.make_own([(address + SIZE, address + 3 * SIZE)])
+        _native.make_own(packed((address + SIZE, address + 3 * SIZE)))
         assert [own(address + page * SIZE) for page in range(4)] == [False, True, True, False]
         assert memory[:] == b"x" * len(memory)
 
@@ -68,9 +73,11 @@ def test_what_is_not_there_is_passed_over(pages):
     memory, address = pages
 
     def child():
-        _native.make_own([(SIZE, 2 * SIZE), (address, address + SIZE), (1 << 46, (1 << 46) + SIZE)])
+        _native.make_own(packed((SIZE, 2 * SIZE), (address, address + SIZE), (1 << 46, (1 << 46) + SIZE)))
         assert own(address)
 
     in_a_fork(child)
     with pytest.raises(OSError):
-        _native.make_own([(address + 1, address + 2)])
+        _native.make_own(packed((address + 1, address + 2)))
+    with pytest.raises(ValueError, match="8 bytes"):
+        _native.make_own(packed((address, address + SIZE))[:-8])

@@ -146,7 +146,8 @@ def test_a_thousand_starts_leave_nothing(ctx):
 
 def test_spares_know_what_workers_write_to(ctx):
     try:
-        _native.make_own(_native.own_pages()[:1])
+        _native.make_own(b"")
+        _native.own_pages()
     except OSError:
         pytest.skip("this kernel does not tell, or cannot copy ahead")
     run(ctx)

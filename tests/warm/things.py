@@ -1,5 +1,6 @@
 """What the children of these tests do."""
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -46,3 +47,12 @@ def close_descriptors(how, path):
         while os.open(path, os.O_WRONLY | os.O_CREAT) < 64:
             pass
     sys.exit(5)
+
+
+def square(x):
+    return x * x
+
+
+def surroundings(_):
+    me = multiprocessing.current_process()
+    return me.name, os.getpid(), os.getcwd(), os.environ.get("SET_JUST_NOW"), os.sched_getaffinity(0), me.daemon

@@ -19,6 +19,7 @@ mod fork;
 mod list;
 mod pages;
 mod pipe;
+mod place;
 mod plan;
 mod planner;
 mod settings;
@@ -60,6 +61,8 @@ mod _native {
     use super::pages::{make_own, own_pages};
     #[pymodule_export]
     use super::pipe::{_parcel, PipeEnd};
+    #[pymodule_export]
+    use super::place::keep_apart;
     #[pymodule_export]
     use super::plan::{ChunkPolicy, static_chunks};
     #[pymodule_export]

@@ -63,7 +63,7 @@ pub use {
     error::{AllocError, AttachError, CreateError, OpenError, TryRecvError, TrySendError},
     participant::{after_fork_in_child, after_fork_in_parent, before_fork, note_child},
     root::RootId,
-    sys::{detached::start_detached, limits::default_limit, pages, parent::end_with_parent, stream},
+    sys::{detached::start_detached, limits::default_limit, pages, parent::end_with_parent, place::keep_apart, stream},
     view::View,
 };
 

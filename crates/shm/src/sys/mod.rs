@@ -7,6 +7,7 @@ pub mod limits;
 pub(crate) mod memfd;
 pub mod pages;
 pub mod parent;
+pub mod place;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod robust;
