@@ -181,7 +181,9 @@ class Preload:
             return  # it would find other modules than in a process of this program
         lowest, parent = _lowest_descriptor(), _has_children()
         try:
-            self.main.run()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.main.run()
         except BaseException:
             pass  # the process that runs it meets the error itself
         reason = self._trace(lowest, parent)

@@ -119,6 +119,11 @@ def get_mark(_=None):
     return mark
 
 
+def pass_mark():
+    """Wait for the event that the mark is."""
+    return mark.wait(60)
+
+
 def record(args):
     """Append a line to a file, then return: tells how often a task has run."""
     path, number, seconds = args

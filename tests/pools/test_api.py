@@ -333,19 +333,19 @@ def test_close_lets_everything_finish(make):
 
 def test_terminate_does_not_wait(make):
     pool = make(2)
-    results = [pool.apply_async(tasks.nap, (3600 if make is not ThreadPool else 1,)) for _ in range(4)]
-    mapped = pool.map_async(tasks.nap, [3600 if make is not ThreadPool else 0.01] * 1000, chunksize=1)
-    iterator = pool.imap(tasks.nap, [3600 if make is not ThreadPool else 0.01] * 10)
+    gate = threading.Event()  # for threads, which nobody can end
+    task, wait = (tasks.nap, 3600) if make is not ThreadPool else (gate.wait, 60)
+    results = [pool.apply_async(task, (wait,)) for _ in range(4)]
+    mapped = pool.map_async(task, [wait] * 1000, chunksize=1)
+    iterator = pool.imap(task, [wait] * 10)
     pool.terminate()
     for result in (*results, mapped):
         with pytest.raises(breakeven.pool.PoolTerminated):
             result.get(timeout=60)
     with pytest.raises(breakeven.pool.PoolTerminated):
         next(iterator)
-    if make is not ThreadPool:
-        pool.join()
-    else:
-        time.sleep(1)
+    gate.set()
+    pool.join()
 
 
 def test_wrong_arguments(make):

@@ -181,9 +181,15 @@ def test_shutdown_without_waiting():
 
 
 def test_shutdown_that_cancels():
-    executor = ProcessPoolExecutor(2, breakeven.get_context("fork"))
-    pending = [executor.submit(tasks.nap, 0.3) for _ in range(20)]
-    executor.shutdown(cancel_futures=True)
+    context = breakeven.get_context("fork")
+    gate = context.Event()
+    executor = ProcessPoolExecutor(2, context, tasks.set_mark, (gate,))
+    pending = [executor.submit(tasks.pass_mark) for _ in range(20)]
+    while not pending[0].running():
+        time.sleep(0.001)
+    executor.shutdown(wait=False, cancel_futures=True)
+    gate.set()
+    executor.shutdown()
     assert all(future.done() for future in pending)
     assert sum(future.cancelled() for future in pending) >= 10
     assert not pending[0].cancelled()

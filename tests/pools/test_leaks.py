@@ -95,14 +95,16 @@ if __name__ == "__main__":
     before = held()
     for _ in range(int(count)):
         globals()[state](context)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
+    pause = 0.05
     while True:
         left = {name: now - before[name] for name, now in held().items() if now > before[name]}
         if not left or time.monotonic() > deadline:
             break
         # A pool that was dropped at work ends when that is done, and somebody looks: here, who makes another one.
         used(context)
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause = min(2 * pause, 5)  # that one takes its time to end, too
     print(left)
 """
 
