@@ -28,8 +28,8 @@ def test_every_name_in_all_can_be_had(name):
 
 
 def test_nothing_else_is_public():
-    # SUBDEBUG and SUBWARNING: as in multiprocessing, where they are not documented either. `map` would take the place of
-    # the builtin in a program that imports everything.
+    # SUBDEBUG and SUBWARNING: as in multiprocessing, where they are not documented either. `map` would take the place
+    # of the builtin in a program that imports everything.
     public = {name for name, value in vars(breakeven).items() if not isinstance(value, types.ModuleType)}
     public = {name for name in public if not name.startswith("_")} - {"SUBDEBUG", "SUBWARNING", "annotations", "map"}
     assert public <= set(breakeven.__all__)
