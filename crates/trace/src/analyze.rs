@@ -27,7 +27,10 @@ pub(crate) const DEFAULT_CHARGES: Charges = Charges {
     wake: 50e-6,
     page_fault: 0.5e-6,
     manager_call: 150e-6,
-    lock: 1.5e-6,
+    lock: 0.1e-6,
+    lock_shared: 0.6e-6,
+    interpreter: 30e-3,
+    page_copy: 1e-6,
 };
 
 /// Explains a recording. Pure: the same recording gives the same report.

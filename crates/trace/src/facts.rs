@@ -242,7 +242,9 @@ impl<'a> Facts<'a> {
             }
             let slack = 1.0 - full;
             self.boot += slack * part.boot;
-            self.own_sleep += slack * part.own_sleep;
+            // Who sleeps while others work waits for them, whatever it calls.
+            let others = (busy + part.delayed - part.main_ran).max(0.0) / width;
+            self.own_sleep += slack * part.own_sleep * (1.0 - others).max(0.0);
             let faults = if busy > 0.0 { on_path * ran[Cause::Memory as usize] / busy } else { 0.0 };
             self.faults += full * faults + slack * (part.path[Cause::Memory as usize] - part.own_memory).max(0.0);
             let compute = part.path[Cause::Compute as usize] + part.path[Cause::Memory as usize];
@@ -372,6 +374,23 @@ impl<'a> Facts<'a> {
         (ran * 10 >= span * 7 && soon).then_some(Spin { begin, end: last, seconds: ran as f64 * 1e-9 })
     }
 
+    /// Whether an import of the first process's is only there for the sake of parallelism: what the standard library imports
+    /// when a pool is made, a queue, a manager. What the program's own `import` statements load, it loads anyway.
+    pub fn is_of_parallelism(&self, import: u32) -> bool {
+        let record = self.record((0, import));
+        let module = self.text(0, record.name);
+        if !["multiprocessing.", "concurrent.futures.", "joblib.externals."].iter().any(|of| module.starts_with(of)) {
+            return false;
+        }
+        // `file:line function`: statements of a module have no function. On the line of an import there is no other call.
+        let place = self.text(0, record.site);
+        let uses = [RecordKind::Pool, RecordKind::Queue, RecordKind::Start, RecordKind::Pipe];
+        let used = |one: &&Record| uses.contains(&one.kind) && one.site == record.site;
+        place.contains(' ') && !place.ends_with("<module>")
+            || self.recording.processes[0].records.iter().find(used).is_some()
+            || self.lines[0].enclosing[import as usize] != OWN
+    }
+
     /// Part of the first process's own work that it does while there is work for others.
     pub fn within_era(&self) -> f64 {
         if self.own > 0.0 { self.own_era / self.own } else { 0.0 }
@@ -382,11 +401,37 @@ impl<'a> Facts<'a> {
         if self.main_pool().is_some_and(|pool| pool.in_threads) { 0.0 } else { self.own_sleep }
     }
 
+    /// How often locks were free when they were asked for, outside of queues: by process.
+    fn free_lock_counts(&self) -> impl Iterator<Item = (usize, f64)> {
+        let own = self.recording.processes.iter().enumerate();
+        own.filter(|(number, _)| self.roles[*number] != ProcessRole::Manager).map(|(number, process)| {
+            let of = |kinds: &'static [RecordKind]| process.records.iter().filter(|one| kinds.contains(&one.kind));
+            let free: u64 = of(&[RecordKind::LockFree]).map(|record| record.value).sum();
+            // A queue's put or get takes up to two of its own.
+            let queues = 2 * of(&[RecordKind::Put, RecordKind::Get]).count() as u64;
+            (number, free.saturating_sub(queues) as f64)
+        })
+    }
+
     /// CPU seconds of taking and giving back locks that were free, outside of the pools' own traffic.
     pub fn free_locks(&self) -> f64 {
-        let own = self.all(RecordKind::LockFree).filter(|(process, _)| self.roles[*process] != ProcessRole::Manager);
-        let taken: f64 = own.map(|(_, record)| record.value as f64).sum();
+        let taken: f64 = self.free_lock_counts().map(|(_, count)| count).sum();
         (taken * (self.charges.lock + self.per_call())).min(self.process_seconds)
+    }
+
+    /// What all of that was in the program's own code, with the way there (`with`, a method): locks that several processes
+    /// ask for move from core to core.
+    pub fn lock_calls(&self) -> f64 {
+        let is_shared = |number: usize| {
+            let line = &self.lines[number];
+            self.recording.processes[number].records.iter().any(|one| {
+                one.kind == RecordKind::LockWait
+                    && line.by_tid.get(&one.thread).is_some_and(|&thread| line.threads[thread].is_own())
+                    && self.text(number, one.name).contains("Lock")
+            })
+        };
+        let charge = |number| if is_shared(number) { self.charges.lock_shared } else { self.charges.lock };
+        self.free_lock_counts().map(|(number, count)| count * (charge(number) + 2.7 * self.charges.lock)).sum()
     }
 
     /// What a call of the standard library's costs its caller in the caller's own code, with our hook around it: arguments, a

@@ -23,6 +23,7 @@
 //! | `facts` | the run in a few numbers: pools, units, shape, the seconds that each cause holds up the end |
 //! | `causes` | a file for each cause: what it costs, how that is shown, what to do |
 //! | `diagnose` | the verdict |
+//! | `serial` | the plain loop: what the program would take without any parallelism |
 //! | `predict` | the break-even model of the run |
 //! | `fixes` | what changes would gain |
 #![forbid(unsafe_code)]
@@ -43,6 +44,7 @@ mod predict;
 pub mod record;
 pub mod recording;
 pub mod report;
+mod serial;
 mod share;
 mod timeline;
 pub mod words;

@@ -2,14 +2,12 @@
 
 use breakeven_plan::StdlibRun;
 
-use crate::attribute::ProcessRole;
 use crate::cause::Cause;
 use crate::causes;
 use crate::facts::Facts;
 use crate::record::RecordKind;
-use crate::recording::Role;
 use crate::report::{CurvePoint, WorkloadFacts};
-use crate::timeline::OWN;
+use crate::serial::Serial;
 
 /// A run in the model's terms.
 pub(crate) struct Model {
@@ -24,79 +22,9 @@ pub(crate) struct Model {
 
 impl Model {
     pub fn new(facts: &Facts<'_>) -> Self {
-        let mut work = 0.0;
-        let mut asleep = 0.0;
-        let mut outside = 0.0;
-        let (mut worker_side, mut parent_side) = (0.0, 0.0);
-        for (number, line) in facts.lines.iter().enumerate() {
-            let role = facts.roles[number];
-            let records = &facts.recording.processes[number].records;
-            // Pages that a forked child writes first are copies that a single process would not make.
-            let ours = line.threads.iter().filter(|thread| thread.role == Role::Native);
-            let native: u64 = ours.flat_map(|thread| &thread.leaves).map(|leaf| leaf.run).sum();
-            // A task that waits for its library's threads does not sleep: alone, it would be as fast as they are.
-            let all: u64 = line.threads.iter().flat_map(|thread| &thread.leaves).map(|leaf| leaf.run).sum();
-            let helped = native > all / 8;
-            let mut copies = if number == 0 { 0.0 } else { inherited(facts, number) };
-            for (index, thread) in line.threads.iter().enumerate() {
-                for (place, leaf) in thread.leaves.iter().enumerate() {
-                    // What a call costs around its span is not the work's.
-                    let called = thread.leaves.get(place + 1).is_some_and(|next| {
-                        next.record != leaf.record
-                            && next.record != OWN
-                            && line.enclosing[next.record as usize] == leaf.record
-                    });
-                    let run = (leaf.run as f64 * 1e-9 - if called { facts.per_call() } else { 0.0 }).max(0.0);
-                    let kind = (leaf.record != OWN).then(|| records[leaf.record as usize].kind);
-                    let is_task = kind.is_some_and(|kind| matches!(kind, RecordKind::Task | RecordKind::Run));
-                    // A thread that asks for the interpreter's lock all the time does not sleep.
-                    let sleeps = if thread.restless > 60.0 || helped { 0.0 } else { leaf.asleep() as f64 * 1e-9 };
-                    match (number, index, kind) {
-                        (0, _, Some(RecordKind::Produce)) => outside += run,
-                        // Its `Boot` is the recorder's.
-                        (0, 0, None | Some(RecordKind::Import | RecordKind::Task)) => outside += run,
-                        (0, _, Some(RecordKind::Boot)) => {}
-                        // A generator's code, or a callback's.
-                        (0, _, None)
-                            if matches!(thread.role, Role::TaskHandler | Role::ResultHandler)
-                                && run > 10.0 * facts.charges.message =>
-                        {
-                            outside += run;
-                        }
-                        (0, _, None) if thread.role == Role::User => {
-                            work += run;
-                            asleep += sleeps;
-                        }
-                        _ if is_task => {
-                            let copied = (leaf.fault as f64 * 1e-9).min(copies);
-                            copies -= copied;
-                            work += run - copied;
-                            asleep += sleeps;
-                        }
-                        (_, _, None) if role == ProcessRole::Other => work += run,
-                        (0, _, Some(RecordKind::Start | RecordKind::Pool | RecordKind::Close | RecordKind::Join)) => {}
-                        (0, ..) => parent_side += run,
-                        (_, _, Some(RecordKind::Boot | RecordKind::Import | RecordKind::Initializer)) => {}
-                        (_, _, None) => {}
-                        _ => worker_side += run,
-                    }
-                }
-            }
-        }
-        // The serial program loads once what workers load each.
-        let once = facts
-            .all(RecordKind::Initializer)
-            .map(|(_, record)| if record.cpu == u64::MAX { record.duration() } else { record.cpu })
-            .min()
-            .unwrap_or(0) as f64
-            * 1e-9;
-        outside += once + facts.own_sleep_outside();
-        if let Some(spin) = facts.spin {
-            outside = (outside - spin.seconds).max(0.0);
-        }
-        let locks = facts.free_locks().min(0.9 * work);
-        work -= locks;
-        worker_side += locks;
+        let serial = Serial::new(facts);
+        let Serial { work, asleep, worker_side, parent_side, .. } = serial;
+        let outside = serial.outside();
         let pool = facts.main_pool();
         let units = facts.units.len() as u64;
         let workers = pool.map_or(units as usize, |pool| pool.workers.max(facts.started_workers())).max(1) as u32;
@@ -169,17 +97,6 @@ impl Model {
         };
         points.into_iter().map(point).collect()
     }
-}
-
-/// Seconds of page faults that a forked child would take to copy all that its parent had in memory.
-fn inherited(facts: &Facts<'_>, number: usize) -> f64 {
-    let process = &facts.recording.processes[number];
-    if process.method != "fork" {
-        return 0.0;
-    }
-    let parent = facts.recording.processes.iter().find(|one| one.pid == process.parent);
-    let before = parent.and_then(|parent| parent.samples.iter().rev().find(|sample| sample.at <= process.start));
-    before.map_or(0.0, |sample| sample.resident as f64 / 4096.0 * facts.charges.page_fault)
 }
 
 /// Where a prediction should lie: its own error, and a share of what is unexplained.

@@ -78,6 +78,27 @@ pub struct Charges {
     pub manager_call: f64,
     /// An uncontended `acquire` and `release` of an `mp.Lock`.
     pub lock: f64,
+    /// The same, with CPU time of both, where two processes do so all the time.
+    #[serde(default = "typical_lock_shared")]
+    pub lock_shared: f64,
+    /// An interpreter that starts, imports `multiprocessing`, and ends.
+    #[serde(default = "typical_interpreter")]
+    pub interpreter: f64,
+    /// The first write to a page that a forked child shares with its parent: it is copied.
+    #[serde(default = "typical_page_copy")]
+    pub page_copy: f64,
+}
+
+fn typical_interpreter() -> f64 {
+    27e-3
+}
+
+fn typical_lock_shared() -> f64 {
+    0.6e-6
+}
+
+fn typical_page_copy() -> f64 {
+    4.5e-6
 }
 
 /// One process of the run.

@@ -174,6 +174,12 @@ pub(crate) fn waits(kind: RecordKind) -> bool {
     )
 }
 
+/// Whether a leaf's span only waits for others, without any work of its own.
+fn is_idle(records: &[Record], leaf: &Leaf) -> bool {
+    use RecordKind as K;
+    leaf.record != OWN && matches!(records[leaf.record as usize].kind, K::Join | K::Close | K::Poll | K::LockWait)
+}
+
 /// Whether a leaf's span does nothing but wait, so that it needs hardly any CPU time.
 fn only_waits(records: &[Record], leaf: &Leaf) -> bool {
     use RecordKind as K;
@@ -237,6 +243,8 @@ fn process_line(process: &Process, run: (u64, u64), charges: &Charges) -> Proces
         .collect();
     let first = Thread { tid: main, ..Thread::default() };
     let known = if process.threads.is_empty() { std::slice::from_ref(&first) } else { &process.threads[..] };
+    // Threads that hold the interpreter's lock in turns wait for it in the midst of their own code.
+    let crowded = known.iter().chain(&unknown).filter(|thread| thread.role != Role::Native).count() > 1;
     for (index, thread) in known.iter().chain(&unknown).enumerate() {
         if by_tid.contains_key(&thread.tid) {
             continue;
@@ -263,7 +271,9 @@ fn process_line(process: &Process, run: (u64, u64), charges: &Charges) -> Proces
         let mut cut = cut(records, spans, &mut enclosing, &mut exclusive, from, to);
         // Outside of spans a thread of the standard library's waits for something to do.
         cut.iter_mut().filter(|leaf| leaf.record == OWN).for_each(|leaf| leaf.waits = helps);
-        let (leaves, restless) = weigh(records, cut, &exclusive, &enclosing, thread, from, charges);
+        let last = at_exit(process, thread);
+        let (leaves, restless) =
+            weigh(records, cut, &exclusive, &enclosing, thread, last.as_ref(), crowded, from, charges);
         by_tid.insert(thread.tid, threads.len());
         threads.push(ThreadLine { tid: thread.tid, role, begin: from, end: to, leaves, restless });
     }
@@ -325,6 +335,21 @@ fn cut(
     leaves
 }
 
+/// The account of a process's only thread at its end, which the process itself has given: of short lives, or where the
+/// supervisor came late, the thread's own samples do not tell it.
+fn at_exit(process: &Process, thread: &Thread) -> Option<ThreadSample> {
+    let (whole, own) = (process.samples.last()?, thread.samples.last().copied().unwrap_or_default());
+    let alone = process.threads.len() <= 1 && whole.at > own.at && whole.cpu >= own.cpu;
+    alone.then(|| ThreadSample {
+        at: whole.at,
+        cpu: whole.cpu,
+        minor_faults: whole.minor_faults.max(own.minor_faults),
+        major_faults: whole.major_faults.max(own.major_faults),
+        state: b'R',
+        ..own
+    })
+}
+
 /// Says how much of each leaf ran, by the spans' own CPU times and the kernel's samples.
 fn weigh(
     records: &[Record],
@@ -332,6 +357,8 @@ fn weigh(
     exclusive: &[u64],
     enclosing: &[u32],
     thread: &Thread,
+    last: Option<&ThreadSample>,
+    crowded: bool,
     from: u64,
     charges: &Charges,
 ) -> (Vec<Leaf>, f64) {
@@ -363,7 +390,7 @@ fn weigh(
         }
     }
     let mut marks = vec![ThreadSample { at: from, ..ThreadSample::default() }];
-    for sample in &thread.samples {
+    for sample in thread.samples.iter().chain(last) {
         if sample.at > marks[marks.len() - 1].at {
             marks.push(*sample);
         }
@@ -383,6 +410,7 @@ fn weigh(
             None => u64::MAX, // to be found out
         };
     }
+    let usual = usual_gaps(records, &leaves, charges);
     let mut restless = (0.0, 0.0);
     let mut next = 0;
     for pair in marks.windows(2) {
@@ -394,29 +422,52 @@ fn weigh(
         while next < leaves.len() && leaves[next].end <= after.at {
             next += 1;
         }
+        let usual = &usual[first..next];
         let window = &mut leaves[first..next];
         let cpu = after.cpu.saturating_sub(before.cpu);
         let known: u64 = window.iter().filter(|leaf| leaf.run != u64::MAX).map(|leaf| leaf.run).sum();
-        let elastic: u64 = window.iter().filter(|leaf| leaf.run == u64::MAX).map(Leaf::duration).sum();
+        let pairs = || window.iter().zip(usual).filter(|(leaf, _)| leaf.run == u64::MAX);
+        let elastic: u64 = pairs().map(|(leaf, usual)| leaf.duration().min(*usual)).sum();
+        let excess: u64 = pairs().map(|(leaf, usual)| leaf.duration().saturating_sub(*usual)).sum();
         let rest = cpu.saturating_sub(known);
         let ratio = if elastic == 0 { 0.0 } else { (rest as f64 / elastic as f64).min(1.0) };
-        for leaf in window.iter_mut().filter(|leaf| leaf.run == u64::MAX) {
-            leaf.run = (ratio * leaf.duration() as f64) as u64;
+        // What is left ran inside waits, as far as waits need it (reading, waking up); then in what took far longer than
+        // it usually does, which was rather interrupted; then in the waits all the same.
+        let left = rest.saturating_sub(elastic) as f64;
+        let most = charges.message * 1e9;
+        let need =
+            |leaf: &Leaf| if is_idle(records, leaf) { 0.0 } else { most.min((leaf.duration() - leaf.run) as f64) };
+        let needed: f64 = window.iter().filter(|leaf| leaf.waits).map(need).sum();
+        let met = if excess > 0 && needed > 0.0 { (left / needed).min(1.0) } else { 0.0 };
+        let left = left - met * needed;
+        let spare: f64 = window.iter().filter(|leaf| leaf.waits).map(|leaf| (leaf.duration() - leaf.run) as f64).sum();
+        // Of what did not run there is as much in the one as in the other.
+        let idle =
+            if crowded { (after.at - before.at).saturating_sub(cpu) } else { after.delay.saturating_sub(before.delay) };
+        let long = excess as f64 + (spare - met * needed).max(0.0);
+        let most = (excess as f64 * (1.0 - idle as f64 / long.max(1.0))).max(0.0).min(left);
+        let beyond = if excess == 0 { 0.0 } else { most / excess as f64 };
+        for (leaf, usual) in window.iter_mut().zip(usual) {
+            if leaf.run == u64::MAX {
+                let plain = leaf.duration().min(*usual);
+                leaf.run = (ratio * plain as f64 + beyond * (leaf.duration() - plain) as f64) as u64;
+            } else if leaf.waits {
+                leaf.run += (met * need(leaf)) as u64;
+            }
         }
-        // What is left ran inside waits: reading, waking up.
-        let left = rest.saturating_sub(elastic);
+        let left = left - beyond * excess as f64;
         let room =
             |leaf: &Leaf| (leaf.duration() - leaf.run) as f64 * if only_waits(records, leaf) { 0.1 } else { 1.0 };
         let all: f64 = window.iter().filter(|leaf| leaf.waits).map(room).sum();
-        if left > 0 && all > 0.0 {
-            let ratio = (left as f64 / all).min(1.0);
+        if left > 0.0 && all > 0.0 {
+            let ratio = (left / all).min(1.0);
             for leaf in window.iter_mut().filter(|leaf| leaf.waits) {
                 leaf.run += (ratio * room(leaf)) as u64;
             }
         }
         let mut delay = after.delay.saturating_sub(before.delay);
-        // Who was runnable at both ends and gave up its core of its own will not once in between has not slept.
-        if before.state == b'R' && after.state == b'R' && before.voluntary == after.voluntary {
+        // Who was runnable and did not give up its core of its own will once since then has not slept.
+        if before.state == b'R' && before.voluntary == after.voluntary {
             delay = delay.max((after.at - before.at).saturating_sub(cpu));
         }
         for waiting in [false, true] {
@@ -462,6 +513,49 @@ fn weigh(
         });
     }
     (leaves, if restless.1 > 0.0 { restless.0 / restless.1 } else { 0.0 })
+}
+
+/// So many times a gap between two calls must have been seen before what is usual for it is spoken of.
+const OFTEN: usize = 32;
+/// No thread is interrupted for less, in messages' charges.
+const INTERRUPTION: f64 = 4.0;
+
+/// For each leaf, nanoseconds beyond which it has rather been interrupted (by other threads, or for the interpreter's lock)
+/// than worked: what lies between the same two calls of the program, again and again, usually takes about the same. Others:
+/// without a limit.
+fn usual_gaps(records: &[Record], leaves: &[Leaf], charges: &Charges) -> Vec<u64> {
+    let least = (INTERRUPTION * charges.message * 1e9) as u64;
+    let of = |leaf: &Leaf| (leaf.record != OWN).then(|| &records[leaf.record as usize]);
+    let kind = |leaf: Option<&Leaf>| leaf.and_then(of).map_or((0, 0), |record| (record.kind.code(), record.site));
+    let is_lock = |leaf: Option<&Leaf>| leaf.and_then(of).is_some_and(|record| record.kind == RecordKind::LockWait);
+    let mut gaps: BTreeMap<_, Vec<u64>> = BTreeMap::new();
+    let mut keys = vec![None; leaves.len()];
+    for (index, leaf) in leaves.iter().enumerate() {
+        if leaf.run != u64::MAX || index == 0 || index + 1 == leaves.len() {
+            continue;
+        }
+        // The same code runs around a lock, whether it is free or must be waited for: but then the release wakes others.
+        let before = if is_lock(leaves.get(index - 1)) { index.checked_sub(3) } else { Some(index - 1) };
+        let after = if is_lock(leaves.get(index + 1)) { index + 3 } else { index + 1 };
+        let key = (kind(Some(leaf)).0, kind(before.and_then(|before| leaves.get(before))), kind(leaves.get(after)));
+        keys[index] = Some(key);
+        gaps.entry(key).or_default().push(leaf.duration());
+    }
+    let usual: BTreeMap<_, u64> = gaps
+        .into_iter()
+        .filter(|(_, gaps)| gaps.len() >= OFTEN)
+        .map(|(key, mut gaps)| {
+            let middle = gaps.len() / 2;
+            (key, *gaps.select_nth_unstable(middle).1)
+        })
+        .collect();
+    let limit = |(index, key): (usize, &Option<_>)| {
+        let locks = index > 0 && is_lock(leaves.get(index - 1)) || is_lock(leaves.get(index + 1));
+        let usual = key.and_then(|key| usual.get(&key)).copied();
+        let longer = |usual: &u64| leaves[index].duration() > if locks { 2 * usual } else { least.max(8 * usual) };
+        usual.filter(longer).unwrap_or(u64::MAX)
+    };
+    keys.iter().enumerate().map(limit).collect()
 }
 
 /// Cuts leaves at the moments of samples.

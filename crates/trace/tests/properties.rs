@@ -20,6 +20,9 @@ const CHARGES: Charges = Charges {
     page_fault: 0.4e-6,
     manager_call: 120e-6,
     lock: 1e-6,
+    lock_shared: 2e-6,
+    interpreter: 20e-3,
+    page_copy: 0.8e-6,
 };
 
 /// A span anywhere in a run, of any kind.
@@ -166,6 +169,9 @@ proptest! {
             page_fault: twice(CHARGES.page_fault),
             manager_call: twice(CHARGES.manager_call),
             lock: twice(CHARGES.lock),
+            lock_shared: twice(CHARGES.lock_shared),
+            interpreter: twice(CHARGES.interpreter),
+            page_copy: twice(CHARGES.page_copy),
         });
         let (before, after) = (analyze(&recording), analyze(&slow));
         prop_assert!((2.0 * before.process_seconds - after.process_seconds).abs() < 1e-6);

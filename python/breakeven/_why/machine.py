@@ -44,10 +44,13 @@ CHARGES = (
     ("page_fault", "s", "the first touch of a fresh page"),
     ("manager_call", "s", "a round trip to a manager"),
     ("lock", "s", "acquiring and releasing a free Lock"),
+    ("lock_shared", "s", "the same where two processes do so all the time, CPU"),
+    ("interpreter", "s", "an interpreter that imports multiprocessing and ends"),
+    ("page_copy", "s", "the first write to a page that a forked child shares"),
 )
 _NAMES = tuple(name for name, _, _ in CHARGES)
 
-_FORMAT = 1
+_FORMAT = 2
 # The least, in seconds, that charges are kept that were measured while other programs filled the cores.
 _BUSY_KEPT = 600.0
 BUSY = 0.15

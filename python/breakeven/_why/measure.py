@@ -43,6 +43,8 @@ def start_and_join(context):
 
 
 def measure_starts(charges):
+    command = [sys.executable, "-I", "-W", "ignore", "-c", "import multiprocessing"]
+    charges["interpreter"] = median_of(5, lambda: os.waitpid(os.posix_spawn(command[0], command, os.environ), 0))
     charges["fork"] = median_of(11, lambda: start_and_join(multiprocessing.get_context("fork")))
     charges["spawn"] = median_of(3, lambda: start_and_join(multiprocessing.get_context("spawn")))
     forkserver = multiprocessing.get_context("forkserver")
@@ -142,6 +144,29 @@ def measure_tasks(charges):
     charges["lock"] = median_of(5, lock_and_unlock) / count
 
 
+    times = [fork.Pipe(duplex=False) for _ in range(2)]
+    barrier = fork.Barrier(2)
+    children = [fork.Process(target=fight, args=(lock, count, barrier, there)) for _, there in times]
+    for child in children:
+        child.start()
+    charges["lock_shared"] = statistics.mean(here.recv() for here, _ in times)
+    for child in children:
+        child.join()
+    for pipe in times:
+        for end in pipe:
+            end.close()
+
+
+def fight(lock, count, barrier, report):
+    """Says how much CPU time a lock takes that another process takes all the time, too."""
+    barrier.wait()
+    begin = time.process_time()
+    for _ in range(count):
+        lock.acquire()
+        lock.release()
+    report.send((time.process_time() - begin) / count)
+
+
 def note_wakes(reader, writer, times):
     for _ in range(times):
         os.read(reader, 1)
@@ -190,6 +215,31 @@ def measure_page_fault(charges):
     charges["page_fault"] = max(statistics.median(taken), 1e-9)
 
 
+def measure_page_copy(charges):
+    size = 16 << 20
+    area = bytearray(b"x") * size  # there, and this process's own
+    here, there = fork.Pipe(duplex=False)
+    taken = []
+    for _ in range(3):
+        child = fork.Process(target=write_to_pages, args=(area, there))
+        child.start()
+        taken.append(here.recv())
+        child.join()
+    here.close()
+    there.close()
+    charges["page_copy"] = max(statistics.median(taken), 1e-9)
+
+
+def write_to_pages(area, report):
+    """Says how many seconds the first write to a page takes longer than the second."""
+    times = []
+    for _ in range(2):
+        begin = time.perf_counter()
+        area[::PAGE] = bytes(len(area) // PAGE)
+        times.append(time.perf_counter() - begin)
+    report.send(max(times[0] - times[1], 0) / (len(area) // PAGE))
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -206,7 +256,7 @@ def main():
 
     charges = {}
     spins = [spin()]
-    for measure in (measure_starts, measure_messages, measure_tasks, measure_wake, measure_page_fault):
+    for measure in (measure_starts, measure_messages, measure_tasks, measure_wake, measure_page_fault, measure_page_copy):
         measure(charges)
     spins.append(spin())
     wall, cpu = (sum(spin[which] for spin in spins) for which in (0, 1))

@@ -285,6 +285,9 @@ pub(crate) mod tests {
                 page_fault: 3e-7,
                 manager_call: 8e-5,
                 lock: 1e-7,
+                lock_shared: 5e-7,
+                interpreter: 2e-2,
+                page_copy: 5e-7,
             }),
             recorder: Recorder {
                 records: 1234,

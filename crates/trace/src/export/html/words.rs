@@ -1,7 +1,7 @@
 //! How the page puts numbers. `python/breakeven/_why/words.py` does the same for the terminal.
 
 /// The machine's charges: field of [`crate::recording::Charges`], what it is.
-pub(super) const CHARGES: [(&str, &str); 14] = [
+pub(super) const CHARGES: [(&str, &str); 17] = [
     ("fork", "a process by fork: start and join"),
     ("forkserver", "the same by forkserver, the server being up"),
     ("spawn", "the same by spawn"),
@@ -16,6 +16,9 @@ pub(super) const CHARGES: [(&str, &str); 14] = [
     ("page_fault", "the first touch of a fresh page"),
     ("manager_call", "a round trip to a manager"),
     ("lock", "acquiring and releasing a free Lock"),
+    ("lock_shared", "the same where two processes do so all the time, CPU"),
+    ("interpreter", "an interpreter that imports multiprocessing and ends"),
+    ("page_copy", "the first write to a page that a forked child shares"),
 ];
 
 /// Three digits of a number, no exponent.
