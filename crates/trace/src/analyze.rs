@@ -31,6 +31,7 @@ pub(crate) const DEFAULT_CHARGES: Charges = Charges {
     lock_shared: 0.6e-6,
     interpreter: 30e-3,
     page_copy: 1e-6,
+    page_free: 0.2e-6,
 };
 
 /// Explains a recording. Pure: the same recording gives the same report.

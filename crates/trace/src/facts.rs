@@ -422,15 +422,21 @@ impl<'a> Facts<'a> {
     /// What all of that was in the program's own code, with the way there (`with`, a method): locks that several processes
     /// ask for move from core to core.
     pub fn lock_calls(&self) -> f64 {
-        let is_shared = |number: usize| {
+        let shared = |number: usize| {
             let line = &self.lines[number];
-            self.recording.processes[number].records.iter().any(|one| {
+            let waited = self.recording.processes[number].records.iter().find(|one| {
                 one.kind == RecordKind::LockWait
                     && line.by_tid.get(&one.thread).is_some_and(|&thread| line.threads[thread].is_own())
                     && self.text(number, one.name).contains("Lock")
-            })
+            });
+            waited.map(|wait| self.text(number, wait.name))
         };
-        let charge = |number| if is_shared(number) { self.charges.lock_shared } else { self.charges.lock };
+        let charge = |number| match shared(number) {
+            // Who has it takes it again without asking: a `Value` does so twice each time it is counted up.
+            Some("RLock") => (self.charges.lock_shared + 2.0 * self.charges.lock) / 3.0,
+            Some(_) => self.charges.lock_shared,
+            None => self.charges.lock,
+        };
         self.free_lock_counts().map(|(number, count)| count * (charge(number) + 2.7 * self.charges.lock)).sum()
     }
 

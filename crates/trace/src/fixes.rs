@@ -86,6 +86,9 @@ impl Maker<'_, '_> {
         }
         let residual = if change.kind == FixKind::Serial { 0.0 } else { self.model.residual };
         let (mut low, high) = interval(predicted, elapsed, change.error, residual);
+        if change.kind == FixKind::Serial {
+            low = (low - self.model.doubt).max(0.0);
+        }
         if change.kind != FixKind::Serial && self.facts.parallel {
             // What is left can be less than what the cause was seen to cost: down to the work itself.
             low = low.min(self.floor());

@@ -17,6 +17,8 @@ pub(crate) struct Model {
     pub facts: WorkloadFacts,
     /// Seconds of the run that the model does not explain.
     pub residual: f64,
+    /// Seconds of the plain loop that may be calls' own cost.
+    pub doubt: f64,
     pub elapsed: f64,
 }
 
@@ -70,7 +72,7 @@ impl Model {
             outside,
             workers,
         };
-        Self { run, workers, cores, facts: workload, residual, elapsed }
+        Self { run, workers, cores, facts: workload, residual, doubt: serial.doubt, elapsed }
     }
 
     /// The whole run with so many workers: the model, and what of this run it does not explain.

@@ -87,6 +87,9 @@ pub struct Charges {
     /// The first write to a page that a forked child shares with its parent: it is copied.
     #[serde(default = "typical_page_copy")]
     pub page_copy: f64,
+    /// Giving a page back.
+    #[serde(default = "typical_page_free")]
+    pub page_free: f64,
 }
 
 fn typical_interpreter() -> f64 {
@@ -95,6 +98,10 @@ fn typical_interpreter() -> f64 {
 
 fn typical_lock_shared() -> f64 {
     0.6e-6
+}
+
+fn typical_page_free() -> f64 {
+    0.2e-6
 }
 
 fn typical_page_copy() -> f64 {

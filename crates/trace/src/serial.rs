@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use crate::attribute::ProcessRole;
 use crate::facts::Facts;
 use crate::record::{Record, RecordKind};
-use crate::recording::{Charges, Role};
+use crate::recording::{Charges, Process, Role};
 use crate::timeline::{Leaf, OWN, ProcessLine, ThreadLine};
 
 /// The plain loop's seconds, and what is not in them.
@@ -41,6 +41,9 @@ pub(crate) struct Serial {
     pub work: f64,
     /// They sleep.
     pub asleep: f64,
+    /// Of all that: what lies between one call and the next, where there is hardly anything but calls, so that it is hard to
+    /// tell from what these cost.
+    pub doubt: f64,
     /// CPU time of the transport in workers,
     pub worker_side: f64,
     /// and in the first process.
@@ -92,6 +95,8 @@ impl Serial {
         let page = page_copy(facts, number);
         let dearer = page / facts.charges.page_fault.max(1e-12);
         let slowed = slowed(line);
+        let (first, pages) = received(records);
+        let mut freed = pages * facts.charges.page_free;
         let forks = facts.recording.processes.iter().filter(|child| child.method == "fork").map(|child| child.start);
         let first_fork = forks.min().unwrap_or(u64::MAX);
         // The recorder's own way to the program's first line, in place of which there is an interpreter's.
@@ -100,10 +105,23 @@ impl Serial {
             self.launch += facts.charges.interpreter;
         }
         for (index, thread) in line.threads.iter().enumerate() {
+            let (mut between, mut calls) = (0.0, 0.0);
             for (place, leaf) in thread.leaves.iter().enumerate() {
                 let record = (leaf.record != OWN).then(|| &records[leaf.record as usize]);
                 let kind = record.map(|record| record.kind);
-                let run = (leaf.run as f64 * 1e-9 - beside.leaf(records, line, thread, place)).max(0.0);
+                let call = beside.leaf(records, line, thread, place);
+                let run = (leaf.run as f64 * 1e-9 - call).max(0.0);
+                if call > 0.0 && thread.is_own() {
+                    between += run;
+                    calls += call;
+                }
+                let run = if matches!(kind, None | Some(K::Task | K::Run)) && thread.is_own() && leaf.begin >= first {
+                    let part = freed.min(run);
+                    freed -= part;
+                    run - part
+                } else {
+                    run
+                };
                 // A thread that asks for the interpreter's lock all the time does not sleep.
                 let sleeps = if thread.restless > 60.0 || helped { 0.0 } else { leaf.asleep() as f64 * 1e-9 };
                 match (number, index, kind) {
@@ -148,9 +166,22 @@ impl Serial {
                     _ => self.worker_side += run,
                 }
             }
+            if calls > 0.25 * (calls + between) {
+                self.doubt += 0.9 * between;
+            }
         }
     }
 }
+
+/// Pages of large messages that a process received, and when it had the first: their memory goes back to the system, each
+/// time, in the midst of the program's own code.
+fn received(records: &[Record]) -> (u64, f64) {
+    let large = records.iter().filter(|record| record.kind == RecordKind::Recv && record.value >= LARGE);
+    large.fold((u64::MAX, 0.0), |(first, pages), record| (first.min(record.end), pages + record.value as f64 / 4096.0))
+}
+
+/// Bytes from which on memory comes from the system and goes back to it, each time: glibc's threshold.
+const LARGE: u64 = 128 << 10;
 
 fn sum_of<'a>(threads: impl Iterator<Item = &'a ThreadLine>) -> u64 {
     threads.flat_map(|thread| &thread.leaves).map(|leaf| leaf.run).sum()
@@ -161,7 +192,13 @@ fn sum_of<'a>(threads: impl Iterator<Item = &'a ThreadLine>) -> u64 {
 fn page_copy(facts: &Facts<'_>, number: usize) -> f64 {
     let charge = facts.charges.page_copy;
     let last = facts.recording.processes[number].samples.last().copied().unwrap_or_default();
-    (last.system as f64 * 1e-9 / last.minor_faults.max(1) as f64).clamp(charge, 3.0 * charge)
+    (last.system as f64 * 1e-9 / faults(&facts.recording.processes[number]).max(1.0)).clamp(charge, 3.0 * charge)
+}
+
+/// Page faults of a process in its life.
+fn faults(process: &Process) -> f64 {
+    let threads: u64 = process.threads.iter().filter_map(|one| one.samples.last()).map(|one| one.minor_faults).sum();
+    process.samples.last().map_or(0, |sample| sample.minor_faults).max(threads) as f64
 }
 
 /// What is left of a process's work if its library's threads have the cores for themselves, as a part of it. They work in
@@ -190,7 +227,7 @@ fn inherited(facts: &Facts<'_>, number: usize) -> f64 {
     let before = parent.and_then(|parent| parent.samples.iter().rev().find(|sample| sample.at <= process.start));
     let pages = before.map_or(0.0, |sample| sample.resident as f64 / 4096.0);
     // Those that any child copies before it begins are in the charge of a fork.
-    let faults = process.samples.last().map_or(0.0, |sample| sample.minor_faults as f64);
+    let faults = faults(process);
     let at_birth = facts.charges.fork / facts.charges.page_copy.max(1e-12);
     pages.min((faults - at_birth).max(0.0)) * page_copy(facts, number)
 }
@@ -247,5 +284,106 @@ impl Beside {
         };
         let before = place.checked_sub(1).and_then(|before| thread.leaves.get(before));
         of(before) + of(thread.leaves.get(place + 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::build::Build;
+    use crate::recording::Role;
+    use crate::report::FixKind;
+    use crate::{RecordKind as K, analyze};
+
+    fn serial(run: Build) -> f64 {
+        let report = analyze(&run.finish());
+        report.fixes.iter().find(|fix| fix.kind == FixKind::Serial).expect("always there").predicted_seconds
+    }
+
+    #[test]
+    fn the_recorders_way_to_the_program_is_an_interpreters_start() {
+        let mut run = Build::new(2, 3.0);
+        run.span(0, K::Boot, 0.9, 1.0);
+        let child = run.child(0, "fork", 1.0, 3.0);
+        run.span(child, K::Run, 1.0, 3.0).busy();
+        let pid = run.pid(child);
+        run.span(0, K::Join, 1.0, 3.0).object(pid).asleep();
+        let expected = 2.0 + crate::analyze::DEFAULT_CHARGES.interpreter;
+        let serial = serial(run);
+        assert!((serial - expected).abs() < 1e-3, "{serial}");
+    }
+
+    #[test]
+    fn what_only_parallelism_imports_is_not_imported() {
+        let with = |module: &str, place: &str| {
+            let mut run = Build::new(2, 2.0);
+            run.span(0, K::Import, 0.0, 0.5).name(module).site(place).busy();
+            let child = run.child(0, "fork", 0.5, 1.5);
+            run.span(child, K::Run, 0.5, 1.5).busy();
+            let pid = run.pid(child);
+            run.span(0, K::Join, 0.5, 2.0).object(pid).asleep();
+            serial(run)
+        };
+        let (own, lazy) = (with("numpy", "a.py:3 load"), with("multiprocessing.pool", "a.py:9 main"));
+        assert!((own - lazy - 0.5).abs() < 1e-6, "{own} {lazy}");
+        assert!((with("concurrent.futures.process", "a.py:1") - own).abs() < 1e-6, "a statement of the program's own");
+    }
+
+    #[test]
+    fn who_sleeps_while_its_threads_work_does_not_pause() {
+        let with = |busy: bool| {
+            let mut run = Build::new(2, 1.0);
+            for step in 0..=10u32 {
+                run.sample(0, 0, 0.1 * f64::from(step), 0.0, 0.0).state = b'S';
+            }
+            let thread = run.thread(0, Role::User);
+            for step in 0..=10u32 {
+                let at = 0.1 * f64::from(step);
+                run.sample(0, thread, at, if busy { at } else { 0.0 }, 0.0);
+            }
+            serial(run)
+        };
+        assert!((with(true) - 1.0).abs() < 0.05, "{}", with(true));
+        assert!(with(false) > 0.9, "{}", with(false));
+    }
+
+    #[test]
+    fn gaps_that_are_longer_than_usual_were_interrupted() {
+        // 1,000 puts of 2 us with 2 us between them; each hundredth time somebody else runs for 5 ms.
+        let mut run = Build::new(2, 0.1);
+        let child = run.child(0, "fork", 0.0, 0.1);
+        run.span(child, K::Run, 0.0, 0.1);
+        let mut at = 0.0;
+        for number in 0..1000 {
+            at += if number % 100 == 50 { 5e-3 } else { 2e-6 };
+            run.span(child, K::Put, at, at + 2e-6).object(3);
+            at += 2e-6;
+        }
+        run.sample(child, 0, 0.06, 8e-3, 52e-3);
+        run.sample(child, 0, 0.1, 8e-3, 52e-3);
+        let pid = run.pid(child);
+        run.span(0, K::Join, 0.0, 0.1).object(pid).asleep();
+        let serial = serial(run);
+        assert!(serial < 12e-3, "{serial}");
+    }
+
+    #[test]
+    fn threads_in_step_spin_while_one_has_no_core() {
+        let with = |fold: f64| {
+            let mut run = Build::new(2, 4.0);
+            for _ in 0..2 {
+                let child = run.child(0, "fork", 0.0, 4.0);
+                run.span(child, K::Run, 0.0, 4.0).cpu(1.0);
+                let native = run.thread(child, Role::Native);
+                for number in [0, native] {
+                    run.sample(child, number, 0.0, 0.0, 0.0);
+                    run.sample(child, number, 4.0, 1.0, fold - 1.0);
+                }
+            }
+            let pid = run.pid(1);
+            run.span(0, K::Join, 0.0, 4.0).object(pid).asleep();
+            serial(run)
+        };
+        assert!((with(4.0) - 0.5).abs() < 0.1, "{}", with(4.0));
+        assert!((with(1.0) - 2.0).abs() < 0.1, "{}", with(1.0));
     }
 }

@@ -243,8 +243,6 @@ fn process_line(process: &Process, run: (u64, u64), charges: &Charges) -> Proces
         .collect();
     let first = Thread { tid: main, ..Thread::default() };
     let known = if process.threads.is_empty() { std::slice::from_ref(&first) } else { &process.threads[..] };
-    // Threads that hold the interpreter's lock in turns wait for it in the midst of their own code.
-    let crowded = known.iter().chain(&unknown).filter(|thread| thread.role != Role::Native).count() > 1;
     for (index, thread) in known.iter().chain(&unknown).enumerate() {
         if by_tid.contains_key(&thread.tid) {
             continue;
@@ -272,8 +270,7 @@ fn process_line(process: &Process, run: (u64, u64), charges: &Charges) -> Proces
         // Outside of spans a thread of the standard library's waits for something to do.
         cut.iter_mut().filter(|leaf| leaf.record == OWN).for_each(|leaf| leaf.waits = helps);
         let last = at_exit(process, thread);
-        let (leaves, restless) =
-            weigh(records, cut, &exclusive, &enclosing, thread, last.as_ref(), crowded, from, charges);
+        let (leaves, restless) = weigh(records, cut, &exclusive, &enclosing, thread, last.as_ref(), from, charges);
         by_tid.insert(thread.tid, threads.len());
         threads.push(ThreadLine { tid: thread.tid, role, begin: from, end: to, leaves, restless });
     }
@@ -346,6 +343,8 @@ fn at_exit(process: &Process, thread: &Thread) -> Option<ThreadSample> {
         minor_faults: whole.minor_faults.max(own.minor_faults),
         major_faults: whole.major_faults.max(own.major_faults),
         state: b'R',
+        // How often it slept since then nobody has said.
+        voluntary: own.voluntary.saturating_add(1),
         ..own
     })
 }
@@ -358,7 +357,6 @@ fn weigh(
     enclosing: &[u32],
     thread: &Thread,
     last: Option<&ThreadSample>,
-    crowded: bool,
     from: u64,
     charges: &Charges,
 ) -> (Vec<Leaf>, f64) {
@@ -440,13 +438,12 @@ fn weigh(
         let needed: f64 = window.iter().filter(|leaf| leaf.waits).map(need).sum();
         let met = if excess > 0 && needed > 0.0 { (left / needed).min(1.0) } else { 0.0 };
         let left = left - met * needed;
+        // Amid many messages, what is far longer than usual was interrupted, as far as the waits have room for the CPU time.
+        let gaps = usual.iter().filter(|limit| **limit != u64::MAX).count();
         let spare: f64 = window.iter().filter(|leaf| leaf.waits).map(|leaf| (leaf.duration() - leaf.run) as f64).sum();
-        // Of what did not run there is as much in the one as in the other.
-        let idle =
-            if crowded { (after.at - before.at).saturating_sub(cpu) } else { after.delay.saturating_sub(before.delay) };
-        let long = excess as f64 + (spare - met * needed).max(0.0);
-        let most = (excess as f64 * (1.0 - idle as f64 / long.max(1.0))).max(0.0).min(left);
-        let beyond = if excess == 0 { 0.0 } else { most / excess as f64 };
+        let after_waits = (left - (spare - met * needed).max(0.0)).max(0.0);
+        let most = if window.len() > gaps * 8 + OFTEN { after_waits } else { left };
+        let beyond = if excess == 0 { 0.0 } else { (most / excess as f64).min(1.0) };
         for (leaf, usual) in window.iter_mut().zip(usual) {
             if leaf.run == u64::MAX {
                 let plain = leaf.duration().min(*usual);
@@ -456,8 +453,9 @@ fn weigh(
             }
         }
         let left = left - beyond * excess as f64;
+        let only = if excess > 0 { 1.0 } else { 0.1 };
         let room =
-            |leaf: &Leaf| (leaf.duration() - leaf.run) as f64 * if only_waits(records, leaf) { 0.1 } else { 1.0 };
+            |leaf: &Leaf| (leaf.duration() - leaf.run) as f64 * if only_waits(records, leaf) { only } else { 1.0 };
         let all: f64 = window.iter().filter(|leaf| leaf.waits).map(room).sum();
         if left > 0.0 && all > 0.0 {
             let ratio = (left / all).min(1.0);

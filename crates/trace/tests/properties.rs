@@ -23,6 +23,7 @@ const CHARGES: Charges = Charges {
     lock_shared: 2e-6,
     interpreter: 20e-3,
     page_copy: 0.8e-6,
+    page_free: 0.2e-6,
 };
 
 /// A span anywhere in a run, of any kind.
@@ -172,6 +173,7 @@ proptest! {
             lock_shared: twice(CHARGES.lock_shared),
             interpreter: twice(CHARGES.interpreter),
             page_copy: twice(CHARGES.page_copy),
+            page_free: twice(CHARGES.page_free),
         });
         let (before, after) = (analyze(&recording), analyze(&slow));
         prop_assert!((2.0 * before.process_seconds - after.process_seconds).abs() < 1e-6);

@@ -47,6 +47,7 @@ CHARGES = (
     ("lock_shared", "s", "the same where two processes do so all the time, CPU"),
     ("interpreter", "s", "an interpreter that imports multiprocessing and ends"),
     ("page_copy", "s", "the first write to a page that a forked child shares"),
+    ("page_free", "s", "giving a page back"),
 )
 _NAMES = tuple(name for name, _, _ in CHARGES)
 

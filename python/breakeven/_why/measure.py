@@ -198,7 +198,7 @@ def measure_wake(charges):
 def measure_page_fault(charges):
     size = 16 << 20
     data = bytes(size)
-    taken = []
+    taken, freed = [], []
     for _ in range(5):
         with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
             if hasattr(mmap, "MADV_NOHUGEPAGE"):
@@ -212,6 +212,10 @@ def measure_page_fault(charges):
                 area[:] = data
                 times.append(time.perf_counter() - begin)
             taken.append(max(times[0] - times[1], 0) / (size // PAGE))
+            begin = time.perf_counter()
+            area.close()
+            freed.append((time.perf_counter() - begin) / (size // PAGE))
+    charges["page_free"] = max(statistics.median(freed), 1e-9)
     charges["page_fault"] = max(statistics.median(taken), 1e-9)
 
 

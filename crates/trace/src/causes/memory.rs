@@ -63,7 +63,7 @@ mod tests {
     fn workers_that_copy_what_they_inherited() {
         let mut run = Build::new(2, 2.0);
         run.recording().charges =
-            Some(crate::recording::Charges { page_fault: 5e-6, ..crate::analyze::DEFAULT_CHARGES });
+            Some(crate::recording::Charges { page_fault: 5e-6, page_copy: 5e-6, ..crate::analyze::DEFAULT_CHARGES });
         run.memory(0, 0.0, 800_000_000, 0);
         run.span(0, K::Submit, 0.0, 0.0).object(7).link(1).value(2);
         run.span(0, K::Result, 0.0, 2.0).object(7).link(1).asleep();

@@ -90,6 +90,7 @@ mod tests {
     #[test]
     fn locks_that_are_free_cost_too() {
         let mut run = Build::new(2, 2.05);
+        run.recording().charges = Some(crate::recording::Charges { lock: 1.2e-6, ..crate::analyze::DEFAULT_CHARGES });
         for _ in 0..2 {
             let child = run.child(0, "fork", 0.0, 2.0);
             run.span(child, K::Run, 0.0, 2.0).name("throw").busy();

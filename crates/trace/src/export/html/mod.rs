@@ -288,6 +288,7 @@ pub(crate) mod tests {
                 lock_shared: 5e-7,
                 interpreter: 2e-2,
                 page_copy: 5e-7,
+                page_free: 2e-7,
             }),
             recorder: Recorder {
                 records: 1234,

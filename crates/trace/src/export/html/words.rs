@@ -1,7 +1,7 @@
 //! How the page puts numbers. `python/breakeven/_why/words.py` does the same for the terminal.
 
 /// The machine's charges: field of [`crate::recording::Charges`], what it is.
-pub(super) const CHARGES: [(&str, &str); 17] = [
+pub(super) const CHARGES: [(&str, &str); 18] = [
     ("fork", "a process by fork: start and join"),
     ("forkserver", "the same by forkserver, the server being up"),
     ("spawn", "the same by spawn"),
@@ -19,6 +19,7 @@ pub(super) const CHARGES: [(&str, &str); 17] = [
     ("lock_shared", "the same where two processes do so all the time, CPU"),
     ("interpreter", "an interpreter that imports multiprocessing and ends"),
     ("page_copy", "the first write to a page that a forked child shares"),
+    ("page_free", "giving a page back"),
 ];
 
 /// Three digits of a number, no exponent.
