@@ -350,16 +350,15 @@ mod tests {
     fn gaps_that_are_longer_than_usual_were_interrupted() {
         // 1,000 puts of 2 us with 2 us between them; each hundredth time somebody else runs for 5 ms.
         let mut run = Build::new(2, 0.1);
-        let child = run.child(0, "fork", 0.0, 0.1);
-        run.span(child, K::Run, 0.0, 0.1);
+        let child = run.child(0, "fork", 0.0, 0.055);
+        run.span(child, K::Run, 0.0, 0.055);
         let mut at = 0.0;
         for number in 0..1000 {
             at += if number % 100 == 50 { 5e-3 } else { 2e-6 };
             run.span(child, K::Put, at, at + 2e-6).object(3);
             at += 2e-6;
         }
-        run.sample(child, 0, 0.06, 8e-3, 52e-3);
-        run.sample(child, 0, 0.1, 8e-3, 52e-3);
+        run.sample(child, 0, 0.055, 8e-3, 47e-3);
         let pid = run.pid(child);
         run.span(0, K::Join, 0.0, 0.1).object(pid).asleep();
         let serial = serial(run);

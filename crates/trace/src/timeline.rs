@@ -269,8 +269,8 @@ fn process_line(process: &Process, run: (u64, u64), charges: &Charges) -> Proces
         let mut cut = cut(records, spans, &mut enclosing, &mut exclusive, from, to);
         // Outside of spans a thread of the standard library's waits for something to do.
         cut.iter_mut().filter(|leaf| leaf.record == OWN).for_each(|leaf| leaf.waits = helps);
-        let last = at_exit(process, thread);
-        let (leaves, restless) = weigh(records, cut, &exclusive, &enclosing, thread, last.as_ref(), from, charges);
+        let marks = marks(process, thread, from);
+        let (leaves, restless) = weigh(records, cut, &exclusive, &enclosing, &marks, charges);
         by_tid.insert(thread.tid, threads.len());
         threads.push(ThreadLine { tid: thread.tid, role, begin: from, end: to, leaves, restless });
     }
@@ -332,6 +332,17 @@ fn cut(
     leaves
 }
 
+/// A thread's samples, one of its begin before them.
+fn marks(process: &Process, thread: &Thread, from: u64) -> Vec<ThreadSample> {
+    let mut marks = vec![ThreadSample { at: from, ..ThreadSample::default() }];
+    for sample in thread.samples.iter().chain(at_exit(process, thread).as_ref()) {
+        if sample.at > marks[marks.len() - 1].at {
+            marks.push(*sample);
+        }
+    }
+    marks
+}
+
 /// The account of a process's only thread at its end, which the process itself has given: of short lives, or where the
 /// supervisor came late, the thread's own samples do not tell it.
 fn at_exit(process: &Process, thread: &Thread) -> Option<ThreadSample> {
@@ -355,9 +366,7 @@ fn weigh(
     leaves: Vec<Leaf>,
     exclusive: &[u64],
     enclosing: &[u32],
-    thread: &Thread,
-    last: Option<&ThreadSample>,
-    from: u64,
+    marks: &[ThreadSample],
     charges: &Charges,
 ) -> (Vec<Leaf>, f64) {
     // CPU of a span without that of the spans in it, where it was measured.
@@ -387,13 +396,7 @@ fn weigh(
             }
         }
     }
-    let mut marks = vec![ThreadSample { at: from, ..ThreadSample::default() }];
-    for sample in thread.samples.iter().chain(last) {
-        if sample.at > marks[marks.len() - 1].at {
-            marks.push(*sample);
-        }
-    }
-    let mut leaves = split(leaves, &marks);
+    let mut leaves = split(leaves, marks);
     for leaf in &mut leaves {
         let duration = leaf.duration();
         let whole = leaf.record != OWN && exclusive[leaf.record as usize] == duration;
@@ -464,8 +467,8 @@ fn weigh(
             }
         }
         let mut delay = after.delay.saturating_sub(before.delay);
-        // Who was runnable and did not give up its core of its own will once since then has not slept.
-        if before.state == b'R' && before.voluntary == after.voluntary {
+        // Who was runnable at both ends and gave up its core of its own will not once in between has not slept.
+        if before.state == b'R' && after.state == b'R' && before.voluntary == after.voluntary {
             delay = delay.max((after.at - before.at).saturating_sub(cpu));
         }
         for waiting in [false, true] {
