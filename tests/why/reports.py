@@ -20,6 +20,10 @@ CHARGES = {
     "page_fault": 2.5e-7,
     "manager_call": 83e-6,
     "lock": 1.4e-7,
+    "lock_shared": 4e-7,
+    "interpreter": 26e-3,
+    "page_copy": 4e-7,
+    "page_free": 1e-7,
 }
 
 # Names as a hostile program could choose them.

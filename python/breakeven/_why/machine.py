@@ -51,7 +51,7 @@ CHARGES = (
 )
 _NAMES = tuple(name for name, _, _ in CHARGES)
 
-_FORMAT = 2
+_FORMAT = 1
 # The least, in seconds, that charges are kept that were measured while other programs filled the cores.
 _BUSY_KEPT = 600.0
 BUSY = 0.15

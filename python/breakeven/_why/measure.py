@@ -143,7 +143,6 @@ def measure_tasks(charges):
 
     charges["lock"] = median_of(5, lock_and_unlock) / count
 
-
     times = [fork.Pipe(duplex=False) for _ in range(2)]
     barrier = fork.Barrier(2)
     children = [fork.Process(target=fight, args=(lock, count, barrier, there)) for _, there in times]
@@ -260,7 +259,14 @@ def main():
 
     charges = {}
     spins = [spin()]
-    for measure in (measure_starts, measure_messages, measure_tasks, measure_wake, measure_page_fault, measure_page_copy):
+    for measure in (
+        measure_starts,
+        measure_messages,
+        measure_tasks,
+        measure_wake,
+        measure_page_fault,
+        measure_page_copy,
+    ):
         measure(charges)
     spins.append(spin())
     wall, cpu = (sum(spin[which] for spin in spins) for which in (0, 1))
