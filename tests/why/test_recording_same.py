@@ -183,9 +183,56 @@ def test_signals_to_the_supervisor_are_passed_on(tmp_path, number):
     assert [child["name"] for child in recorded.children("fork")] == ["worker"]
 
 
+COUNTS = """
+    import signal, sys, time
+
+    came = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda number, frame: came.append(number))
+    print("ready", flush=True)
+    while not came:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    print(*came)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("to", ["group", "supervisor"])
+def test_a_signal_reaches_the_program_once(tmp_path, number, to):
+    process = start(tmp_path, COUNTS)
+    (os.killpg if to == "group" else os.kill)(process.pid, number)
+    recorded = end(tmp_path, process)
+    assert recorded.outcome == programs.Outcome(0, f"{number:d}\n", "")
+    assert len(recorded.processes) == 1
+
+
+def test_signals_to_the_group_one_after_the_other_arrive_once_each(tmp_path):
+    source = """
+        import signal
+
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+        for n in range(3):
+            print("ready", flush=True)
+            signal.sigwait({signal.SIGUSR1})
+        print(signal.sigtimedwait({signal.SIGUSR1}, 0.3))
+    """
+    process = start(tmp_path, source)
+    for _ in range(3):
+        children = set(_children_of(process.pid))
+        os.killpg(process.pid, signal.SIGUSR1)
+        line = process.stdout.readline()
+        limit = time.monotonic() + 60
+        while set(_children_of(process.pid)) == children:  # until the supervisor has seen to this one
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+    assert line == "None\n"
+    assert end(tmp_path, process).outcome == programs.Outcome(0, "", "")
+
+
 def test_a_program_that_is_killed_leaves_a_recording_of_what_it_was_in(tmp_path):
     process = start(tmp_path, WAITS.format(where="do_wait", then="process.join()"))
-    (main,) = _children_of(process.pid)
+    (main,) = [child for child in _children_of(process.pid) if _reads_memory_of(child, process.pid)]
     os.kill(main, signal.SIGKILL)
     recorded = end(tmp_path, process)
     assert recorded.outcome.code == 137
@@ -224,6 +271,12 @@ def test_a_worker_that_is_killed_leaves_its_records(tmp_path):
     tasks = recorded.records("task", worker)
     assert [task["link"] for task in tasks] == [1, 2, 3, 4, 5, 6]
     assert [task["flags"] for task in tasks] == [[]] * 5 + [["cut"]]
+
+
+def _reads_memory_of(pid, supervisor):
+    """Whether it is the program: the supervisor's other child is there for its signals."""
+    with open(f"/proc/{pid}/cmdline") as file:
+        return f"/proc/{supervisor}/fd/" in file.read()
 
 
 def _children_of(pid):

@@ -107,24 +107,14 @@ def kept() -> dict[str, Any] | None:
 
 def _keep(measured: dict[str, Any]) -> None:
     """Write it for the next time. Where that cannot be done, the next time measures again."""
-    import tempfile
+    from .files import write_whole
 
     file = _file()
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=file.name, dir=file.parent)
+        write_whole(file, json.dumps(measured, indent=1))
     except OSError:
         return
-    try:
-        with open(handle, "w") as out:
-            json.dump(measured, out, indent=1)
-        os.replace(temporary, file)
-    except OSError:
-        os.unlink(temporary)
-        return
-    except BaseException:
-        os.unlink(temporary)
-        raise
     for other in file.parent.glob("machine-*.json"):  # of earlier boots
         if not other.name.startswith(file.name[: len("machine-") + 36]):
             other.unlink(missing_ok=True)

@@ -8,6 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from .files import write_whole
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -36,24 +38,15 @@ def keep(page: str, program: dict[str, Any]) -> str:
     try:
         folder = cache_folder() / "reports"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = _write(folder, name, page)
+        path = folder / name
+        write_whole(path, page)
     except OSError:
         # A folder of our own that exists already could be somebody else's: only new ones.
-        return str(_write(Path(tempfile.mkdtemp(prefix="breakeven-")), name, page))
+        path = Path(tempfile.mkdtemp(prefix="breakeven-"), name)
+        write_whole(path, page)
+        return str(path)
     _remove_oldest(folder)
     return str(path)
-
-
-def _write(folder: Path, name: str, page: str) -> Path:
-    path = folder / name
-    part = path.with_suffix(".part")
-    try:
-        part.write_text(page, encoding="utf-8")
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    return path
 
 
 def _remove_oldest(folder: Path) -> None:

@@ -5,9 +5,12 @@ in its process group and so in the terminal's foreground. The supervisor is no p
 
 | signal to the supervisor | what happens |
 |---|---|
-| SIGINT from the terminal | the program has got it too; the supervisor goes on until the program has ended |
-| SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 from a process | the program gets it |
+| SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, to its process group (the terminal's keys, `kill -- -GROUP`) | the program has got it too; the supervisor goes on until the program has ended |
+| the same, to the supervisor alone | the program gets it from the supervisor |
 | SIGTSTP from the terminal, SIGCONT | both stop, both go on, as the shell wants it |
+
+A process cannot see whether a signal was sent to itself or to its group. So there is a witness: a process of the same
+group that blocks all signals. What is pending there was sent to the group.
 """
 
 from __future__ import annotations
@@ -30,9 +33,10 @@ if TYPE_CHECKING:
 
 __all__ = ["about", "supervise"]
 
-# Passed on to the program. SIGINT and SIGQUIT only if somebody sent them: the terminal sends its own to all.
+# Passed on to the program.
 _PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
-_FROM_TERMINAL = ("SIGINT", "SIGQUIT")
+# Seconds in which a signal to the group has reached all of its processes.
+_REACHES_ALL = 0.02
 
 
 def supervise(
@@ -105,6 +109,8 @@ class _Signals:
     def __init__(self) -> None:
         self.pid = 0
         self.before: dict[int, Any] = {}
+        self.witness = 0
+        self.writer = -1  # of the pipe whose end tells the witness that it is not needed any more
 
     def __enter__(self) -> _Signals:
         for name in _PASSED_ON:
@@ -112,9 +118,11 @@ class _Signals:
             # What we ignore because our parent does (nohup), the program ignores as well.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self.before[number] = signal.signal(number, self.pass_on)
+        self._begin_witness()
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._end_witness()
         while self.before:
             number, handler = self.before.popitem()
             signal.signal(number, handler)
@@ -122,25 +130,57 @@ class _Signals:
     def pass_on(self, number: int, frame: object) -> None:
         if not self.pid:
             return
-        if signal.Signals(number).name in _FROM_TERMINAL and _in_foreground():
-            return  # the program is in the foreground with us
+        if self._was_sent_to_group(number):
+            # The next one is to be seen, too.
+            self._end_witness()
+            self._begin_witness()
+            return
         try:
             os.kill(self.pid, number)
         except ProcessLookupError:
             pass
 
+    def _begin_witness(self) -> None:
+        reader, writer = os.pipe()
+        # What comes between the fork and the blocking must not end it.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self.witness = os.fork()
+            if not self.witness:
+                try:
+                    os.dup2(reader, 0)
+                    os.closerange(1, 1 << 16)
+                    os.read(0, 1)
+                finally:
+                    os._exit(0)
+        except OSError:  # no more processes: then all signals are passed on
+            os.close(writer)
+        else:
+            self.writer = writer
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            os.close(reader)
 
-def _in_foreground() -> bool:
-    try:
-        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
-    except OSError:
+    def _end_witness(self) -> None:
+        pid, self.witness = self.witness, 0
+        if pid:
+            os.close(self.writer)
+            os.waitpid(pid, 0)
+
+    def _was_sent_to_group(self, number: int) -> bool:
+        limit = time.monotonic() + _REACHES_ALL
+        while self.witness:
+            try:
+                with open(f"/proc/{self.witness}/status", "rb") as file:
+                    pending = next(line for line in file if line.startswith(b"ShdPnd:"))
+            except (OSError, StopIteration):
+                return False
+            if int(pending.split()[1], 16) >> (number - 1) & 1:
+                return True
+            if time.monotonic() >= limit:
+                return False
+            time.sleep(0.002)
         return False
-    try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
-    except OSError:
-        return False
-    finally:
-        os.close(terminal)
 
 
 def main() -> None:
