@@ -266,8 +266,9 @@ kinds! {
     // --- the recorder itself
     /// A point: BLAS and OpenMP libraries of this process. name: library; value: threads.
     Blas = 70, "blas";
-    /// A point at the process's end: what the hooks have cost it, as they measured it. value: nanoseconds; link: records
-    /// written.
+    /// Points at the process's end: what the hooks have cost it, as they measured it. One for each kind of records, name: the
+    /// kind's name; value: nanoseconds that its hooks took outside of the spans; link: calls. The last one, without a name, is
+    /// the sum; link: records written.
     Cost = 71, "cost";
 }
 

@@ -46,6 +46,8 @@ SEAMS = {
     "concurrent.futures.process": "futures",
     "concurrent.futures.thread": "futures",
     "threading": "threads",
+    "selectors": "waits",
+    "subprocess": "waits",
     "joblib.parallel": "loky",
     **{
         f"{package}.{module}": "loky"
@@ -285,9 +287,9 @@ def _measure_calls() -> None:
     """Measure what a hooked call costs beside what its hook can see: the call of the hook itself."""
     hooked = _native.Hook(_nothing, kinds.DUMP, "bare", binds=False, at_least=2**63)
     plain_time = min(_time(_nothing) for _ in range(4))
-    calls, seen = _native.trace_cost()
+    calls, seen = _native.trace_cost(kinds.DUMP)
     hooked_time = min(_time(hooked) for _ in range(4))
-    more_calls, more_seen = _native.trace_cost()
+    more_calls, more_seen = _native.trace_cost(kinds.DUMP)
     seen_each = (more_seen - seen) / max(more_calls - calls, 1)
     _native.trace_per_call(max(int(hooked_time - plain_time - seen_each), 0))
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def hook_multiprocessing_managers(module: ModuleType) -> None:
-    hook(module.BaseProxy, "_callmethod", kinds.CALL, site=True, before=_before_call)
+    hook(module.BaseProxy, "_callmethod", kinds.CALL, "call", site=True, before=_number_of_proxy, after=_client)
     hook(module.Server, "serve_client", kinds.SILENT, before=_before_serve)
 
 
@@ -23,12 +23,29 @@ def _number(address: Any) -> int:
     return (zlib.crc32(repr(address).encode()) << 16) | 2
 
 
-def _before_call(args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:
-    proxy = args[0]
-    method = args[1] if len(args) > 1 else (kwargs or {}).get("methodname")
-    return _number(proxy._token.address), 0, 0, method
+def _number_of_proxy(proxy: Any) -> int:
+    """The number of a proxy's manager, which is from now on kept in the proxy."""
+    proxy._breakeven_number = number = _number(proxy._token.address)
+    return number
+
+
+def _client() -> int:
+    """What the numbers of a thread's calls begin with. Its name is what it tells the server on its connection."""
+    import threading
+    from multiprocessing import process
+
+    thread, name = threading.current_thread().name, process.current_process().name
+    return _calls_of(name if thread == "MainThread" else f"{name}|{thread}")
+
+
+def _calls_of(client: str) -> int:
+    return zlib.crc32(client.encode()) << 32
 
 
 def _before_serve(args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:
     server, connection = args[0], args[1]
-    return 0, 0, 0, None, (server, _native.ServedConnection(connection, _number(server.address))), kwargs
+    import threading
+
+    # The server has given the thread the name of its client.
+    calls = _calls_of(threading.current_thread().name)
+    return 0, 0, 0, None, (server, _native.ServedConnection(connection, _number(server.address), calls)), kwargs

@@ -3,10 +3,10 @@
 The program runs in an interpreter of its own with the supervisor's standard streams, working directory and environment,
 in its process group and so in the terminal's foreground. The supervisor is no part of it; it passes signals on.
 
-| signal to the supervisor | what happens |
+| signal | what happens |
 |---|---|
-| SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, to its process group (the terminal's keys, `kill -- -GROUP`) | the program has got it too; the supervisor goes on until the program has ended |
-| the same, to the supervisor alone | the program gets it from the supervisor |
+| SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 to the group (a terminal's keys) | the program has got it, too |
+| the same to the supervisor alone | the program gets it from the supervisor |
 | SIGTSTP from the terminal, SIGCONT | both stop, both go on, as the shell wants it |
 
 A process cannot see whether a signal was sent to itself or to its group. So there is a witness: a process of the same

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from .. import _native
 from . import kinds
 from .hooks import hook
@@ -25,10 +27,42 @@ _ROLES = {
 }
 
 
+# A thread that waits for less is not worth a record; nanoseconds.
+_LONG = 1_000_000
+
+
 def hook_threading(module: ModuleType) -> None:
     hook(module.Thread, "start", kinds.SILENT, before=_before_start)
     hook(module.Thread, "_bootstrap_inner", kinds.SILENT, before=_before_thread)
     hook(module.Thread, "join", kinds.JOIN, site=True, before=_before_join)
+    # Events, barriers and queues of threads are made of conditions.
+    hook(module.Condition, "wait", kinds.POLL, "thread_wait", outermost=True, at_least=_LONG, after=_name_of_wait)
+
+
+# What a wait is called, by the function of the standard library's that the program has called.
+_WAITS = {
+    ("queue", "get"): "queue.Queue.get",
+    ("queue", "put"): "queue.Queue.put",
+    ("queue", "join"): "queue.Queue.join",
+    ("threading", "_wait"): "threading.Barrier",
+    ("threading", "wait"): "threading.Event",
+}
+
+
+def _name_of_wait() -> str:
+    """What the caller's frames wait for: the outermost of those that have a name."""
+    frame = sys._getframe(1)
+    found = "threading.Condition"
+    for _ in range(4):
+        named = _WAITS.get((frame.f_globals.get("__name__", ""), frame.f_code.co_name))
+        if named is None and frame.f_globals.get("__name__") != "threading":
+            break
+        # Barrier.wait calls Barrier._wait, which calls Condition.wait_for.
+        found = found if found == "threading.Barrier" else named or found
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return found
 
 
 def _before_start(args: tuple[Any, ...], kwargs: Any) -> None:

@@ -504,8 +504,18 @@ impl Watched {
             process.records.push(point(RecordKind::LockFree, state.free_locks, 0));
         }
         // A free lock's taking and its giving back, which measure nothing, are about as much as half a hook.
-        let cost = state.hook_time + (state.hooks + state.free_locks / 2) * reader.per_call();
-        process.records.push(point(RecordKind::Cost, cost, state.written));
+        let mut total = state.free_locks / 2 * reader.per_call();
+        for (kind, calls, time) in reader.hooks(slot) {
+            // The words are another process's.
+            let cost = calls.saturating_mul(reader.per_call()).saturating_add(time);
+            total = total.saturating_add(cost);
+            if let Some(kind) = RecordKind::from_code(kind) {
+                process.strings.push(kind.name().to_owned());
+                let name = process.strings.len() as u32 - 1;
+                process.records.push(Record { name, ..point(RecordKind::Cost, cost, calls) });
+            }
+        }
+        process.records.push(point(RecordKind::Cost, total, state.written));
         if self.done {
             reader.free(slot);
         }

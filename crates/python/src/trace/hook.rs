@@ -11,7 +11,7 @@ use breakeven_trace::{Flags, Record, RecordKind};
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyInt, PyList, PyString, PyTuple};
 
 use super::call::{call, call1, method};
 use super::task::{TaskCall, name_of};
@@ -108,6 +108,10 @@ enum Mode {
     Next,
     /// `connection.wait(object_list)`
     Wait,
+    /// `_callmethod(self, methodname, ...)` of a manager's proxy
+    Call,
+    /// `threading.Condition.wait(self)`, by which threads wait for each other; only the program's own waits are recorded
+    ThreadWait,
 }
 
 /// Stands for a function of the standard library's, and records its calls.
@@ -126,6 +130,8 @@ pub(crate) struct Hook {
     /// Shorter spans are not written.
     at_least: u64,
     flags: u16,
+    /// What all its records are called.
+    name: Option<Py<PyString>>,
     before: Option<Py<PyAny>>,
     after: Option<Py<PyAny>>,
 }
@@ -143,7 +149,7 @@ struct Facts {
 impl Hook {
     #[new]
     #[pyo3(signature = (function, kind, mode="plain", *, binds=true, cpu=false, site=false, outermost=false, at_least=0,
-                        flags=0, before=None, after=None))]
+                        flags=0, name=None, before=None, after=None))]
     #[expect(clippy::too_many_arguments, reason = "they are keywords, made at one place")]
     fn new(
         function: Py<PyAny>,
@@ -155,6 +161,7 @@ impl Hook {
         outermost: bool,
         at_least: u64,
         flags: u16,
+        name: Option<Py<PyString>>,
         before: Option<Py<PyAny>>,
         after: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
@@ -175,10 +182,12 @@ impl Hook {
             "result" => Mode::Result,
             "next" => Mode::Next,
             "wait" => Mode::Wait,
+            "call" => Mode::Call,
+            "thread_wait" => Mode::ThreadWait,
             _ => return Err(PyValueError::new_err(format!("there is no mode {mode}"))),
         };
         let kind = if kind == 0 { None } else { Some(kind_of(kind)?) };
-        Ok(Hook { function, kind, mode, binds, cpu, site, outermost, at_least, flags, before, after })
+        Ok(Hook { function, kind, mode, binds, cpu, site, outermost, at_least, flags, name, before, after })
     }
 
     /// The function that this stands for.
@@ -283,7 +292,7 @@ impl Hook {
         if let (Ok(result), Some(after)) = (&outcome, &self.after) {
             quiet(py, writer, call1(after.bind(py), told_after(args, kwargs, result)))?;
         }
-        cost(entered, begin, end, self.calls_python());
+        cost(0, entered, begin, end, self.calls_python());
         outcome
     }
 
@@ -308,7 +317,10 @@ impl Hook {
     ) -> PyResult<Bound<'py, PyAny>> {
         let mut facts = Facts::default();
         let mut replaced = None;
+        let placed = PLACED.get();
         match self.mode {
+            // How the standard library's threads wait for something to do, or a part of what is recorded already.
+            Mode::ThreadWait if placed > 0 => return call(function, args, kwargs),
             Mode::Plain => {
                 if let Some(before) = &self.before {
                     let said = call1(before.bind(py), told(args, kwargs));
@@ -327,12 +339,11 @@ impl Hook {
                 }
             }
         }
-        let placed = PLACED.get();
         // Bytes that the program itself sends or receives, not by way of a queue or a pool.
         let bytes = matches!(self.mode, Mode::Send | Mode::Recv | Mode::Dump | Mode::Load) && placed == 0;
         // What the standard library's own loops put and get has none.
         let placeless = placed > 0 && matches!(self.mode, Mode::Put | Mode::Get);
-        let site = match self.site && !placeless || bytes {
+        let mut site = match self.site && !placeless || bytes {
             true => quiet(py, writer, site(py, writer))?.unwrap_or(0),
             false => 0,
         };
@@ -363,6 +374,7 @@ impl Hook {
                         }),
                         None => Ok(()),
                     },
+                    Mode::ThreadWait if end - begin < self.at_least => Ok(()),
                     _ => self.facts_after(writer, args, kwargs, result, site, &mut facts),
                 };
                 if let Err(error) = told {
@@ -373,7 +385,15 @@ impl Hook {
             }
             Err(error) => flags |= failure(py, error).0,
         }
-        if end - begin >= self.at_least {
+        let mut worth = end - begin >= self.at_least;
+        if worth && self.mode == Mode::ThreadWait {
+            site = quiet(py, writer, self::site(py, writer))?.unwrap_or(0);
+            worth = site != 0;
+            if outcome.as_ref().is_ok_and(|result| result.is(PyBool::new(py, false))) {
+                flags |= Flags::TIMED_OUT.0;
+            }
+        }
+        if worth {
             let record = Record {
                 begin,
                 end,
@@ -390,7 +410,7 @@ impl Hook {
             writer.push(&record.to_words());
         }
         writer.close();
-        cost(entered, begin, end, self.calls_python());
+        cost(kind.code(), entered, begin, end, self.calls_python());
         outcome
     }
 }
@@ -483,7 +503,27 @@ impl Hook {
         let py = args.py();
         let mut facts = Facts::default();
         match self.mode {
-            Mode::Plain | Mode::Bare | Mode::WorkItem => {}
+            Mode::Plain | Mode::WorkItem => {}
+            Mode::Bare => {
+                if let Some(name) = &self.name {
+                    facts.name = intern_string(writer, name.bind(py))?;
+                }
+            }
+            Mode::ThreadWait => {
+                // As the numbers of locks between processes end in 1.
+                facts.object = ((args.get_item(0)?.as_ptr() as u64) << 16 | 3) & 0xffff_ffff_ffff;
+            }
+            Mode::Call => {
+                let proxy = args.get_borrowed_item(0)?;
+                facts.object = self.pool_number(&proxy)?;
+                let method = match args.len() {
+                    0 | 1 => kwargs.and_then(|kwargs| kwargs.get_item("methodname").ok().flatten()),
+                    _ => Some(args.get_item(1)?),
+                };
+                if let Some(method) = method {
+                    facts.name = intern_string(writer, method.cast::<PyString>()?)?;
+                }
+            }
             Mode::Dump => {
                 let obj = args.get_borrowed_item(0)?;
                 let (mut message, name) = message_of(writer, &obj)?;
@@ -582,6 +622,24 @@ impl Hook {
             // A BytesIO that has just been written.
             Mode::Recv => facts.value = result.call_method0(intern!(py, "tell"))?.extract()?,
             Mode::Get => facts.name = type_name(writer, &result.get_type())?,
+            // Who waited, and for what, say its frames.
+            Mode::ThreadWait => {
+                if let Some(after) = &self.after {
+                    facts.name = number_of(writer, &after.bind(py).call0()?)?;
+                }
+            }
+            Mode::Call => {
+                let proxy = args.get_borrowed_item(0)?;
+                let connection = proxy.getattr(intern!(py, "_tls"))?.getattr(intern!(py, "connection"))?;
+                let key = intern!(py, "_breakeven_calls");
+                let last: u64 = match (connection.getattr_opt(key)?, &self.after) {
+                    (Some(last), _) => last.extract()?,
+                    (None, Some(client)) => client.bind(py).call0()?.extract()?,
+                    (None, None) => 0,
+                };
+                connection.setattr(key, last + 1)?;
+                facts.link = last + 1;
+            }
             Mode::Next => {
                 let iterator = args.get_borrowed_item(0)?;
                 iterator.setattr(intern!(py, "_breakeven_taken"), taken(&iterator)? + 1)?;

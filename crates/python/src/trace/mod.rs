@@ -287,13 +287,13 @@ fn place(
     Ok(number)
 }
 
-/// Notes what a hook has cost: from `entered` until now, without the call from `begin` to `end`.
+/// Notes what a hook of a kind (0: of none) has cost: from `entered` until now, without the call from `begin` to `end`.
 #[inline]
-pub(super) fn cost(entered: u64, begin: u64, end: u64, calls_python: bool) {
+pub(super) fn cost(kind: u16, entered: u64, begin: u64, end: u64, calls_python: bool) {
     if let Some(writer) = trace::writer() {
         let most = if calls_python { MOST_PYTHON } else { MOST_NATIVE };
         let took = begin.saturating_sub(entered) + trace::monotonic_ns().saturating_sub(end);
-        writer.add_cost(took.min(most));
+        writer.add_cost(kind, took.min(most));
     }
 }
 
@@ -448,10 +448,10 @@ pub(crate) fn trace_finish(exit_code: Option<i32>) {
     }
 }
 
-/// Calls that went through a hook so far, and the nanoseconds that the hooks took of them.
+/// Calls that went through a hook of a kind so far, and the nanoseconds that the hooks took of them.
 #[pyfunction]
-pub(crate) fn trace_cost() -> (u64, u64) {
-    trace::writer().map_or((0, 0), Writer::cost)
+pub(crate) fn trace_cost(kind: u16) -> (u64, u64) {
+    trace::writer().map_or((0, 0), |writer| writer.cost(kind))
 }
 
 /// Says what a hooked call costs beside what its hook measures, in nanoseconds; once for the run.

@@ -42,7 +42,7 @@ impl TaskSource {
         let got = trace::monotonic_ns();
         let wrapped = self.wrap(py, &task);
         let task = quiet(py, writer, wrapped)?.flatten().unwrap_or(task);
-        cost(got, got, got, false);
+        cost(0, got, got, got, false);
         Ok(task)
     }
 
@@ -144,7 +144,7 @@ impl TaskCall {
             }
             writer.close();
         }
-        cost(entered, begin, record.end, false);
+        cost(RecordKind::Task.code(), entered, begin, record.end, false);
         outcome
     }
 }

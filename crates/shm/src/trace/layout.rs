@@ -40,10 +40,10 @@
 //!  +80   written          u64   records that did not
 //!  +88   errors           u64   faults of the hooks themselves
 //!  +96   locks_free       u64   locks taken without waiting
-//!  +104  hooks            u64   calls that went through a hook
-//!  +112  hook_time        u64   nanoseconds in these hooks, without the calls themselves
 //!  +128  tail             u64   cells that the reader has emptied; THE STORE THAT GIVES CELLS BACK
 //!  +192  last             64    the process's account at its end, by itself
+//!  +256  hooks            [[u64; 2]; 96]   of each kind of records (0: none) the calls that went through hooks, and the
+//!                               nanoseconds that the hooks took of them, without the calls themselves
 //!
 //!  OpenThread, 1024 bytes
 //!  +0    tid              u32   0: free; THE STORE THAT CLAIMS OR FREES IT
@@ -72,6 +72,8 @@ pub(super) const VERSION: u64 = 2;
 
 /// Most processes that are recorded at a time.
 pub const SLOTS: usize = 1024;
+/// Kinds of records whose hooks' cost is counted.
+pub const KINDS: usize = 96;
 /// Cells in a ring.
 pub const CELLS: usize = 32768;
 /// Threads of a process whose open spans are kept.
@@ -116,12 +118,11 @@ pub(super) struct Slot {
     pub(super) written: AtomicU64,
     pub(super) errors: AtomicU64,
     pub(super) locks_free: AtomicU64,
-    pub(super) hooks: AtomicU64,
-    pub(super) hook_time: AtomicU64,
-    pub(super) _pad2: AtomicU64,
+    pub(super) _pad2: [AtomicU64; 3],
     pub(super) tail: AtomicU64,
     pub(super) _pad3: [AtomicU64; 7],
     pub(super) last: [AtomicU64; 8],
+    pub(super) hooks: [[AtomicU64; 2]; KINDS],
 }
 
 #[repr(C)]
@@ -148,7 +149,7 @@ const _: () = {
     assert!(core::mem::offset_of!(Slot, started) == 40);
     assert!(core::mem::offset_of!(Slot, head) == 64);
     assert!(core::mem::offset_of!(Slot, locks_free) == 96);
-    assert!(core::mem::offset_of!(Slot, hook_time) == 112);
+    assert!(core::mem::offset_of!(Slot, hooks) == 256);
     assert!(core::mem::offset_of!(Slot, tail) == 128);
     assert!(core::mem::offset_of!(Slot, last) == 192);
     assert!(size_of::<Slot>() <= OPEN_AT);

@@ -57,10 +57,6 @@ pub struct SlotState {
     pub written: u64,
     /// Locks taken without waiting.
     pub free_locks: u64,
-    /// Calls that went through a hook.
-    pub hooks: u64,
-    /// Nanoseconds in these hooks, without the calls themselves.
-    pub hook_time: u64,
     /// Its last account, if it has written one.
     pub last: Option<Account>,
     /// Its exit code, if it has written one.
@@ -122,11 +118,17 @@ impl Reader {
             errors: words.errors.load(Ordering::Relaxed),
             written: words.written.load(Ordering::Relaxed),
             free_locks: words.locks_free.load(Ordering::Relaxed),
-            hooks: words.hooks.load(Ordering::Relaxed),
-            hook_time: words.hook_time.load(Ordering::Relaxed),
             last: (ended >= 1).then(|| Account::from_words(last)),
             exit_code: (ended >= 2).then(|| words.exit_code.load(Ordering::Relaxed) as i32),
         }
+    }
+
+    /// What the hooks of the process have cost: kind of records (0: none), calls, nanoseconds without the calls themselves.
+    pub fn hooks(&self, slot: SlotId) -> Vec<(u16, u64, u64)> {
+        let memory = self.memory(slot.index);
+        let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        let of = |(kind, [calls, time]): (usize, &[AtomicU64; 2])| (kind as u16, load(calls), load(time));
+        memory.slot().hooks.iter().enumerate().map(of).filter(|(_, calls, _)| *calls > 0).collect()
     }
 
     /// What a hooked call costs beside what its hook can measure, in nanoseconds, as the run's first process found.

@@ -339,18 +339,19 @@ impl Writer {
         self.memory.slot().locks_free.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Adds a call that went through a hook, and the nanoseconds that the hook took of it.
+    /// Adds a call that went through a hook of a kind (0: of none), and the nanoseconds that the hook took of it.
     #[inline]
-    pub fn add_cost(&self, nanoseconds: u64) {
-        let slot = self.memory.slot();
-        slot.hooks.fetch_add(1, Ordering::Relaxed);
-        slot.hook_time.fetch_add(nanoseconds, Ordering::Relaxed);
+    pub fn add_cost(&self, kind: u16, nanoseconds: u64) {
+        if let Some([calls, time]) = self.memory.slot().hooks.get(usize::from(kind)) {
+            calls.fetch_add(1, Ordering::Relaxed);
+            time.fetch_add(nanoseconds, Ordering::Relaxed);
+        }
     }
 
-    /// Calls that went through a hook so far, and the nanoseconds of the hooks.
-    pub fn cost(&self) -> (u64, u64) {
-        let slot = self.memory.slot();
-        (slot.hooks.load(Ordering::Relaxed), slot.hook_time.load(Ordering::Relaxed))
+    /// Calls that went through a hook of a kind so far, and the nanoseconds of the hooks.
+    pub fn cost(&self, kind: u16) -> (u64, u64) {
+        let of = self.memory.slot().hooks.get(usize::from(kind));
+        of.map_or((0, 0), |[calls, time]| (calls.load(Ordering::Relaxed), time.load(Ordering::Relaxed)))
     }
 
     /// Says what a hooked call costs beside what its hook can measure, in nanoseconds; for the whole run.
