@@ -312,6 +312,7 @@ class Options:
             must=alone or (backend == "threads" and self.workers != 1),
             chunksize=self.chunksize,
             stream=stream,
+            idle=team.idle,
         )
         kind: Any = Flow if stream else Run
         run = kind(call, source, planner, team.make, None, progress, alone)
@@ -358,6 +359,8 @@ class _Teams:
         self._call = call
         self._source = source
         self._team: Any = None
+        self._safe = False  # may be forked
+        self.idle = 0  # helpers of an earlier map that would do
         self.cores = _cores()
         self.workers = options.workers
         if options.executor is not None:
@@ -381,11 +384,24 @@ class _Teams:
             or self._options.timeout is not None
             or (self._options.workers or 1) > 1
         ):
-            processes = ("fork",) if not self._source.stream and fork_is_safe() else ("warm",)
+            self._safe = fork_is_safe()
+            helpers = sys.modules.get("breakeven._map_helpers")
+            if helpers is not None and self._options.initializer is None:
+                self.idle = helpers.waiting(self._method(), self._slots(), self._call.function)
+            if self._source.stream or not self._safe:
+                processes = ("warm",)
+            else:
+                processes = ("warm", "fork") if self.idle else ("fork",)
         if backend == "processes" or self._options.timeout is not None:
             # A thread cannot be stopped in the middle of an item.
             return processes
         return ("threads", *processes)
+
+    def _slots(self) -> int:
+        return max(self._options.workers or MOST, self.cores, MOST)
+
+    def _method(self) -> str:
+        return "fork" if self._safe else "forkserver"
 
     def _executor_team(self) -> Any:
         from ._map_teams import ExecutorTeam
@@ -404,16 +420,16 @@ class _Teams:
         from . import _map_helpers
         from .context import _concrete_contexts
 
-        slots = max(options.workers or MOST, self.cores)
-        method = "fork" if kind == "fork" or fork_is_safe() else "forkserver"
+        slots = self._slots()
+        method = self._method()
         context = _concrete_contexts[method]
         if kind == "warm" and options.initializer is None:
-            team = _map_helpers.borrow(method, slots)
+            team = _map_helpers.borrow(method, slots, self._call.function)
             if team is not None:
-                team.begin(self._call, self._source, False)
+                team.begin(kind, self._call, self._source, False)
                 return team
         team = _map_helpers.ProcessTeam(kind, context, slots, options.initializer, options.initargs)
-        team.begin(self._call, self._source, kind == "fork")
+        team.begin(kind, self._call, self._source, kind == "fork")
         return team
 
 

@@ -50,6 +50,42 @@ def note(error: BaseException, source: Any, index: int, item: Any = None) -> Non
         pass  # an exception without a dict
 
 
+def size_of(value: Any, depth: int = 2) -> float | None:
+    """The bytes that sending this value takes, about; None where one cannot see that without pickling it."""
+    kind = type(value)
+    if kind in (bytes, bytearray, str, memoryview):
+        return len(value)
+    if kind in (int, float, bool, type(None)):
+        return 9.0
+    if kind in (list, tuple) and depth:
+        if not value:
+            return 9.0
+        each = size_of(value[0], depth - 1)
+        return None if each is None else 9.0 + each * len(value)
+    nbytes = getattr(value, "nbytes", None)
+    return nbytes if type(nbytes) is int else None
+
+
+def _finished(planner: Any, elapsed: float, items: int | None, helped: bool) -> None:
+    """Keep what there is to be known of a map, for `breakeven.last()` and the next one."""
+    try:
+        from . import _charges, _plan  # type: ignore[attr-defined]
+    except ImportError:
+        return
+    _plan.remember(planner, elapsed, items)
+    if helped:
+        _charges.learn(planner)
+
+
+def _ends_the_map(error: BaseException) -> BaseException:
+    """What to raise for such an exception from a helper."""
+    if isinstance(error, KeyboardInterrupt):
+        # Ctrl-C goes to helpers too, and one traceback is enough.
+        error.__cause__ = None
+        error.__suppress_context__ = True
+    return error
+
+
 class Run:
     """One map.
 
@@ -96,11 +132,14 @@ class Run:
         self._failed_starts = 0  # helpers in a row that have died before they were ready
         self._start_error: Any = None
         self._sharing = 0
+        self._helped = False  # have any helpers been started?
+        self._sized = False  # has the planner been told how large items and results are?
 
     # --- the loop ---
 
     def to_the_end(self) -> list[Any]:
         """Run everything; returns the results in order, or raises what the first item that raised has raised."""
+        began = time.perf_counter()
         try:
             while self.step():
                 pass
@@ -112,6 +151,7 @@ class Run:
             raise
         finally:
             self.close()
+        _finished(self.planner, time.perf_counter() - began, None, self._helped)
         results, pieces = self.results, self.pieces
         for start in sorted(pieces):
             results += pieces[start]
@@ -193,6 +233,9 @@ class Run:
                 if self._sharing:
                     size = sum(team.size() for team in self.teams.values())
                     _map_threads.local.sharing = max(self._sharing - 1, 1) * (size + 1)
+        if not self._sized:
+            self._sized = True
+            self._look_at_sizes(start, values)
         ran = count if ended is None else ended[0] + 1
         self.planner.ran_here(ran, wall, cpu)
         if ended is not None:
@@ -212,6 +255,16 @@ class Run:
         from ._map_scout import Scout
 
         return Scout(self)
+
+    def _look_at_sizes(self, start: int, values: Any) -> None:
+        """Tell the planner how large the first item and its result are, where one can see that."""
+        try:
+            item = size_of(self.source.item(start))
+        except Exception:
+            item = None
+        result = size_of(values[0]) if values else None
+        if item is not None or result is not None:
+            self.planner.sampled(item, result)
 
     def _input_ended(self) -> None:
         source = self.source
@@ -300,26 +353,22 @@ class Run:
                     self.planner.helper_gone(kind)
                 return
             self.teams[kind] = team
+            self._helped = True
             if not self._sharing:
                 # Maps in the items that run here have only a part of the cores.
                 local = _map_threads.local
                 before = getattr(local, "sharing", 0)
                 self._sharing = before + 1
                 local.sharing = max(before, 1) * (count + 1)
-        ready = team.idle() if kind == "warm" else 0
-        for _ in range(min(ready, count)):
-            self.planner.helper_up(kind, time.perf_counter())
-        count -= min(ready, count)
-        if count > 0:
-            started = team.start(count)
-            if started < count:
-                for _ in range(count - started):
-                    self.planner.helper_gone(kind)
-                # Whatever the planner makes of that, the map goes on with those that there are.
-                if not self.alone:
-                    self.here(1)
-                elif team.size():
-                    self._send(kind, 1)
+        started = team.start(count)
+        if started < count:
+            for _ in range(count - started):
+                self.planner.helper_gone(kind)
+            # Whatever the planner makes of that, the map goes on with those that there are.
+            if not self.alone:
+                self.here(1)
+            elif team.size():
+                self._send(kind, 1)
 
     def _wait(self, seconds: float | None) -> None:
         patience = LOOK if seconds is None else min(seconds, LOOK)
@@ -374,7 +423,7 @@ class Run:
             if ended is not None:
                 index, error = ended
                 if not isinstance(error, Exception):
-                    raise error
+                    raise _ends_the_map(error)
                 self._failed(start + index, error, items if self.source.stream else None, start)
             else:
                 self._came(start, count, values, caught)
@@ -560,7 +609,7 @@ class Run:
             _, items = self.given.pop(start)
             if ended is not None:
                 if not isinstance(ended[1], Exception):
-                    raise ended[1]
+                    raise _ends_the_map(ended[1])
                 self._failed(start + ended[0], ended[1], items if self.source.stream else None, start)
         elif what == "unbegun":
             self._give_back(event[1], *self.given.pop(event[1]))
@@ -600,6 +649,7 @@ class Flow(Run):
         pieces, raised = self.pieces, self._raised
         ended = False
         turn = 0
+        began = time.perf_counter()
         try:
             while True:
                 while self._arrived if not self._ordered else turn in pieces:
@@ -625,6 +675,7 @@ class Flow(Run):
                         for team in self.teams.values():
                             team.finish()
                         self.teams.clear()
+                        _finished(self.planner, time.perf_counter() - began, self.source.near, self._helped)
         finally:
             self.abort()
             self.close()

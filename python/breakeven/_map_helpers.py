@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import pickle
 import queue
+import signal
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ from multiprocessing import util
 from . import _blas, _pickling
 from . import _pool_errors as errors
 from . import _pool_wire as wire
+from ._map_fresh import Snapshot
 from ._map_teams import Team
 from ._pool_engine import ProcessTransport, Worker
 from ._pool_worker import _ProcessPort
@@ -41,6 +43,9 @@ RAN, SEALED, ENDED, UNREAD, READY, UNFIT = range(6)
 
 # A helper that nobody has given anything to do for so many seconds ends.
 IDLE_SECONDS = float(os.environ.get("BREAKEVEN_WARM_IDLE") or 300)
+
+# Helpers that were forked from a process of more resident memory are not kept: what the program frees, they would hold.
+KEEP_BYTES = 512 << 20
 
 # In chunks of so few items, or of items that take so many seconds, a helper says which item it is at; in others, whose
 # items would take noticeably longer for it, that it is at all of them.
@@ -112,6 +117,7 @@ def helper_main(setup: Any) -> None:
     _blas.limit_worker(setup.limit)
     port = _Port(setup)
     port.interrupts.install()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))  # see `ProcessTeam._start`
     port.lifeline.watch()
     if setup.initializer is not None:
         try:
@@ -285,8 +291,11 @@ class ProcessTeam(Team):
         self._number = 0
         self._inherits = False
         self._late: list[Any] = []
+        self._spare = 0
+        self._ups = 0
         self._closed = False
         self.method = context.get_start_method()
+        self._snapshot: Any = None  # of the program's modules, when helpers were forked
         self.keepable = initializer is None
 
     @property
@@ -299,14 +308,22 @@ class ProcessTeam(Team):
     def idle(self) -> int:
         return sum(worker.ready for worker in self._workers.values())
 
-    def begin(self, call: Call, source: Any, inherits: bool) -> None:
+    def begin(self, kind: str, call: Call, source: Any, inherits: bool) -> None:
         """A map begins. `inherits`: helpers that are started from now on are forks, and get no items by message."""
         self._number += 1
         self._call = call
         self._source = source
         self._inherits = inherits
         self._handle = None
+        self.kind = kind
         self._check_idle()
+        self._spare = self.idle()  # ready, and not yet ordered by this map
+
+    def suits(self, method: str, slots: int, function: Any) -> bool:
+        """Can these helpers serve another map, of this function?"""
+        if self.pid != os.getpid() or self.method != method or self.slots < slots or self._closed:
+            return False
+        return self._snapshot is None or self._snapshot.still_holds(function)
 
     def _check_idle(self) -> None:
         for worker in list(self._workers.values()):
@@ -314,11 +331,26 @@ class ProcessTeam(Team):
                 self._remove(worker)
 
     def start(self, count: int) -> int:
+        ready = min(count, self._spare)
+        self._spare -= ready
+        self._ups += ready
+        return ready + self._start(count - ready)
+
+    def _start(self, count: int) -> int:
         global _inherited
         free = [slot for slot in range(self.slots) if slot not in self._workers][:count]
         started = 0
+        if self.method == "fork" and free and self.keepable:
+            if self._workers:
+                self.keepable = False  # forks of different moments
+            elif _resident() < KEEP_BYTES:
+                self._snapshot = Snapshot()
+            else:
+                self.keepable = False
         if self._inherits:
             _inherited = (self._number, self._call, self._source)
+        # Ctrl-C waits until a helper can deal with it: in the middle of its beginning it would only leave a traceback.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
         try:
             for worker in self._transport.start(free):
                 self._workers[worker.slot] = worker
@@ -328,6 +360,7 @@ class ProcessTeam(Team):
             util.debug("a helper cannot be started: %r", error)
         finally:
             _inherited = None
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return started
 
     def send(self, start: int, items: Any, count: int) -> int:
@@ -364,7 +397,9 @@ class ProcessTeam(Team):
     def poll(self, timeout: float) -> list[tuple[Any, ...]]:
         found: list[tuple[Any, ...]] = []
         late, self._late = self._late, []
-        if late:
+        found.extend([("up",)] * self._ups)
+        self._ups = 0
+        if late or found:
             timeout = 0
         for message in [*late, *self._transport.collect(timeout)]:
             self._digest(message, found)
@@ -517,6 +552,12 @@ class ProcessTeam(Team):
             self._transport.close()
 
 
+def _resident() -> int:
+    """Bytes of resident memory of this process."""
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 class _CALLER:
     """Stands for the caller where workers are compared by their claim."""
 
@@ -561,7 +602,15 @@ _lock = threading.Lock()
 _exit: Any = None
 
 
-def borrow(method: str, slots: int) -> ProcessTeam | None:
+def waiting(method: str, slots: int, function: Any) -> int:
+    """How many helpers an earlier map has left that would run this function as this process does."""
+    team = _kept
+    if team is None or not team.suits(method, slots, function):
+        return 0
+    return team.idle()
+
+
+def borrow(method: str, slots: int, function: Any) -> ProcessTeam | None:
     """The helpers that an earlier map has left, if nobody else has them and they are what is asked for.
 
     `ProcessTeam.finish` gives them back.
@@ -569,7 +618,7 @@ def borrow(method: str, slots: int) -> ProcessTeam | None:
     global _kept
     with _lock:
         team = _kept
-        if team is None or team.pid != os.getpid() or team.method != method or team.slots < slots:
+        if team is None or not team.suits(method, slots, function):
             return None
         _kept = None
     return team
@@ -578,7 +627,7 @@ def borrow(method: str, slots: int) -> ProcessTeam | None:
 def give_back(team: ProcessTeam) -> None:
     """Keep helpers for later maps."""
     global _kept, _exit
-    if not team.keepable or not team._workers or team._inherits:
+    if not team.keepable or not team._workers:
         team.kill()
         return
     with _lock:

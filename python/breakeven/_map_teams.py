@@ -31,16 +31,13 @@ class Team:
     outstanding: int
 
     def start(self, count: int) -> int:
-        """Order so many helpers without waiting for them; returns how many there will be."""
+        """Order so many helpers without waiting for them; returns how many there will be. `poll` tells of each that is
+        ready."""
         raise NotImplementedError
 
     def size(self) -> int:
         """How many helpers there are, ready or on their way."""
         raise NotImplementedError
-
-    def idle(self) -> int:
-        """How many of them were ready for work before this map began."""
-        return 0
 
     def send(self, start: int, items: Any, count: int) -> int:
         """Give out the chunk of `count` items that begins at place `start`; returns the bytes that this takes.

@@ -224,3 +224,59 @@ except breakeven.WorkerDied as error:
 """)
     done = python(path)
     assert (done.code, done.out) == (0, "True\n")
+
+
+MODULE = """
+SCALE = 2
+TABLE = {"a": 1}
+BIG = list(range(1000))
+class Config:
+    offset = 0
+def inner(x):
+    return x * SCALE + TABLE["a"]
+def outer(x):
+    return inner(x) + Config.offset
+def from_big(x):
+    return BIG[x]
+"""
+
+PROGRAM = """
+import breakeven, values
+def check(function):
+    for items in (range(100), iter(range(100))):
+        assert breakeven.map(function, items, backend="processes") == [function(x) for x in range(100)], function
+if __name__ == "__main__":
+    for _ in range(2):
+        check(values.outer)
+    values.SCALE = 3
+    check(values.outer)
+    values.TABLE["a"] = 10
+    check(values.outer)
+    values.Config.offset = 7
+    check(values.outer)
+    check(values.from_big)
+    values.BIG[5] = "changed"
+    check(values.from_big)
+    original = values.inner
+    values.inner = lambda x: -original(x)
+    check(values.outer)
+    local = 1
+    check(lambda x: x + local + values.SCALE)
+    local, values.SCALE = 2, 5
+    check(lambda x: x + local + values.SCALE)
+    print("same")
+"""
+
+
+def test_helpers_that_are_kept_see_what_the_program_changes_between_maps(python, tmp_path):
+    pytest.importorskip("cloudpickle")
+    (tmp_path / "values.py").write_text(MODULE)
+    (tmp_path / "program.py").write_text(PROGRAM)
+    done = python(tmp_path / "program.py")
+    assert (done.code, done.out, done.err) == (0, "same\n", "")
+
+
+def test_helpers_are_used_again():
+    first = {pid for pid, _ in breakeven.map(functions.where, iter(range(40)), backend="processes", workers=1)}
+    again = {pid for pid, _ in breakeven.map(functions.where, iter(range(40)), backend="processes", workers=1)}
+    assert first == again
