@@ -198,3 +198,16 @@ def test_numbers_read_well():
         "5,000 s",
     ]
     assert [_plan._bytes(value) for value in (17, 1500, 2.5e6, 3e10)] == ["17 B", "1.5 kB", "2.5 MB", "30 GB"]
+
+
+def test_a_finished_map_leaves_its_plan():
+    assert breakeven.map(double, range(5000)) == [2 * x for x in range(5000)]
+    plan = breakeven.last()
+    assert plan.items == 5000 == sum(plan.ran.values())
+    assert plan.elapsed > 0
+    assert "took" in str(plan) and json.dumps(plan.to_dict())
+
+
+def test_a_stream_leaves_its_plan_too():
+    assert list(breakeven.imap(double, (x for x in range(300)))) == [2 * x for x in range(300)]
+    assert breakeven.last().items == 300
