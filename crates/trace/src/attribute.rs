@@ -623,7 +623,9 @@ impl<'a> Attributor<'a> {
             let mut held: Vec<f64> = Vec::new();
             let mut want: Vec<f64> = Vec::new();
             let mut ask: Vec<f64> = Vec::new();
+            let mut helped: Vec<f64> = Vec::new();
             if python > 1 {
+                helped.resize(BUCKETS, 0.0);
                 ask.resize(BUCKETS, 0.0);
                 held.resize(BUCKETS, 0.0);
                 want.resize(BUCKETS, 0.0);
@@ -656,6 +658,9 @@ impl<'a> Attributor<'a> {
                         parts[part].delayed += seconds * delay;
                         if native {
                             parts[part].native += seconds * run;
+                            if let Some(helped) = helped.get_mut(part) {
+                                *helped += time * run / width;
+                            }
                         }
                         if python > 1 && thread.role != Role::Native {
                             held[part] += time * run / width;
@@ -669,7 +674,8 @@ impl<'a> Attributor<'a> {
             }
             for part in 0..held.len() {
                 // One at a time runs, or would if others left it a core; and there are some that ask.
-                let one = held[part] < 1.25 && want[part] - ask[part] > 0.7;
+                // Where a library's threads run, it is these that the others wait for.
+                let one = held[part] < 1.25 && want[part] - ask[part] > 0.7 && helped[part] < 0.25;
                 if one && want[part] >= 1.5 && ask[part] > 0.4 {
                     self.gil[process].insert(part, want[part].min(cores));
                 }

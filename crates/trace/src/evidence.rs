@@ -61,6 +61,12 @@ impl Facts<'_> {
         most.max(0) as usize
     }
 
+    /// Seconds of all tasks, and of what the program's own processes did.
+    pub fn worked(&self) -> f64 {
+        let pools: f64 = self.pools.values().map(|pool| pool.seconds).sum();
+        pools + self.units.iter().map(|unit| unit.work).sum::<f64>()
+    }
+
     /// Seconds of all initializers.
     pub fn initializing(&self) -> f64 {
         self.all(RecordKind::Initializer).map(|(_, record)| record.duration() as f64 * 1e-9).sum()

@@ -93,14 +93,14 @@ pub(crate) struct Facts<'a> {
     pub boot: f64,
     /// Of `IoWait` on the path: the first process itself sleeps.
     pub own_sleep: f64,
-    /// Wall-clock seconds that would be saved if the first process's own code ran on all cores.
+    /// Wall-clock seconds that would be saved if the first process's own code ran on all cores, as far as it can be expected
+    /// to: all of it while there is work for others; half of what comes after, as adding up can often be done by workers;
+    /// a quarter of what comes before, which is mostly loading.
     pub loss_own: f64,
     /// The same for the work of children and threads.
     pub loss_unit: f64,
     /// On the path: the first process's own code.
     pub own: f64,
-    /// Of `own`: between the first and the last moment at which there was work for workers.
-    pub own_era: f64,
     /// That time.
     pub era: (u64, u64),
     /// Page faults on the path, without the first process's.
@@ -168,7 +168,6 @@ impl<'a> Facts<'a> {
             loss_own: 0.0,
             loss_unit: 0.0,
             own: 0.0,
-            own_era: 0.0,
             era: (u64::MAX, 0),
             faults: 0.0,
             pools: pools(recording, pairs, lines),
@@ -253,12 +252,15 @@ impl<'a> Facts<'a> {
                 let at_a_time = (could / compute).clamp(1.0, self.cores);
                 let lost = slack * (1.0 - at_a_time / self.cores);
                 let own = if spins { 0.0 } else { part.own };
-                self.loss_own += own * lost;
+                let (first, last) = (self.era.0 as f64, self.era.1 as f64);
+                let movable = match moment {
+                    before if before < first => 0.25,
+                    after if after > last => 0.5,
+                    _ => 1.0,
+                };
+                self.loss_own += movable * own * lost;
                 self.loss_unit += (part.path[Cause::Compute as usize] - own).max(0.0) * lost;
                 self.own += own;
-                if self.era.0 as f64 <= moment && moment <= self.era.1 as f64 {
-                    self.own_era += own;
-                }
             }
             if busy < 0.75 * self.cores * width {
                 self.others += part.delayed;
@@ -267,8 +269,8 @@ impl<'a> Facts<'a> {
     }
 
     fn find_shape(&self) -> Option<Shape> {
-        // Pools that follow each other, made by the same line.
-        let mut made: BTreeMap<(String, String), Vec<(u64, u64)>> = BTreeMap::new();
+        // Pools that follow each other in a process, made by the same line.
+        let mut made: BTreeMap<(String, String, usize), Vec<(u64, u64)>> = BTreeMap::new();
         for (number, process) in self.recording.processes.iter().enumerate() {
             for record in process.records.iter().filter(|record| record.kind == RecordKind::Pool) {
                 let class = text(self.recording, number as u32, record.name).to_owned();
@@ -277,16 +279,23 @@ impl<'a> Facts<'a> {
                 }
                 let last = self.pools.get(&record.object).map_or(record.end, |pool| pool.last.max(record.end));
                 let site = text(self.recording, number as u32, record.site).to_owned();
-                made.entry((site, class)).or_default().push((record.begin, last));
+                made.entry((site, class, number)).or_default().push((record.begin, last));
             }
         }
-        let most = made.into_iter().filter(|(_, all)| all.len() >= 3).max_by_key(|(_, all)| all.len());
-        if let Some(((site, class), mut all)) = most {
+        let mut lines: BTreeMap<(String, String), (usize, usize, usize)> = BTreeMap::new();
+        for ((site, class, _), mut all) in made {
             all.sort_unstable();
-            let apart = all.windows(2).filter(|pair| pair[0].1 <= pair[1].0).count();
-            if apart * 10 >= (all.len() - 1) * 9 {
-                return Some(Shape::PoolPerCall { pools: all.len() as u64, site, class });
-            }
+            let line = lines.entry((site, class)).or_default();
+            line.0 += all.len();
+            line.1 += all.len() - 1;
+            line.2 += all.windows(2).filter(|pair| pair[0].1 <= pair[1].0).count();
+        }
+        let most = lines.into_iter().filter(|(_, (made, ..))| *made >= 3).max_by_key(|(_, (made, ..))| *made);
+        if let Some(((site, class), (made, pairs, apart))) = most
+            && pairs > 0
+            && apart * 10 >= pairs * 9
+        {
+            return Some(Shape::PoolPerCall { pools: made as u64, site, class });
         }
         if self.total[Cause::NotParallel as usize] > 0.2 * self.elapsed {
             let longest = self.all(RecordKind::LockWait).max_by_key(|(_, record)| record.duration());
@@ -364,14 +373,15 @@ impl<'a> Facts<'a> {
             if leaf.record == OWN {
                 let (from, to) = (leaf.begin.max(begin), leaf.end.min(last));
                 if from < to {
-                    ran += ((leaf.run + leaf.delay) as f64 * (to - from) as f64 / leaf.duration() as f64) as u64;
+                    ran += (leaf.run.saturating_add(leaf.delay) as f64 * (to - from) as f64 / leaf.duration() as f64)
+                        as u64;
                 }
             } else if leaf.begin >= last && next == u64::MAX {
                 next = leaf.begin;
             }
         }
         let soon = next.saturating_sub(last) < (span / 20).max(5_000_000);
-        (ran * 10 >= span * 7 && soon).then_some(Spin { begin, end: last, seconds: ran as f64 * 1e-9 })
+        (ran as f64 >= 0.7 * span as f64 && soon).then_some(Spin { begin, end: last, seconds: ran as f64 * 1e-9 })
     }
 
     /// Whether an import of the first process's is only there for the sake of parallelism: what the standard library imports
@@ -389,11 +399,6 @@ impl<'a> Facts<'a> {
         place.contains(' ') && !place.ends_with("<module>")
             || self.recording.processes[0].records.iter().find(used).is_some()
             || self.lines[0].enclosing[import as usize] != OWN
-    }
-
-    /// Part of the first process's own work that it does while there is work for others.
-    pub fn within_era(&self) -> f64 {
-        if self.own > 0.0 { self.own_era / self.own } else { 0.0 }
     }
 
     /// Seconds that the first process sleeps by itself, not in tasks that its threads run.
@@ -501,14 +506,6 @@ impl<'a> Facts<'a> {
     /// A record's text.
     pub fn text(&self, process: usize, index: u32) -> &'a str {
         text(self.recording, process as u32, index)
-    }
-
-    /// The largest noted argument: `variable: type`, bytes, and its place.
-    pub fn argument(&self) -> Option<(String, u64, String)> {
-        let largest = self.all(RecordKind::Argument).max_by_key(|(_, record)| record.value)?;
-        let (process, record) = largest;
-        let (name, site) = (self.text(process, record.name), self.text(process, record.site));
-        Some((name.to_owned(), record.value, site.to_owned()))
     }
 
     /// A spot's site: its own, or that of what encloses it.

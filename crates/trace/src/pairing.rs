@@ -43,6 +43,12 @@ impl Track {
         self.by_end.partition_point(|spot| spot.end <= moment).checked_sub(1).map(|last| self.by_end[last])
     }
 
+    /// The last one that ends at or before a moment, not by a certain thread.
+    fn last_ended_by_another(&self, moment: u64, not: (u32, u32)) -> Option<Spot> {
+        let count = self.by_end.partition_point(|spot| spot.end <= moment);
+        self.by_end[..count].iter().rev().take(64).find(|spot| (spot.process, spot.thread) != not).copied()
+    }
+
     /// The last one that begins at or before a moment, not by a certain thread.
     fn last_begun_by(&self, moment: u64, not: (u32, u32)) -> Option<Spot> {
         let count = self.by_begin.partition_point(|spot| spot.begin <= moment);
@@ -335,7 +341,8 @@ impl Pairs {
         }
         let track = self.holds.get(&wait.object)?;
         // The hold whose end let this wait end: nearly at the same moment; else the one that lasts beyond it.
-        let held = track.last_ended_by(wait.end.saturating_add(wait.duration() / 4)).filter(other);
+        let late = (wait.duration() / 4).min(2_000_000);
+        let held = track.last_ended_by_another(wait.end.saturating_add(late), me);
         let held =
             held.filter(|spot| spot.end >= wait.begin).or_else(|| track.first_ending_from(wait.end).filter(other));
         held.map(|spot| Target::Thread(spot.process, spot.thread))

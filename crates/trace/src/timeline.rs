@@ -241,8 +241,20 @@ fn process_line(process: &Process, run: (u64, u64), charges: &Charges) -> Proces
         .filter(|tid| **tid != main && !process.threads.iter().any(|thread| thread.tid == **tid))
         .map(|&tid| Thread { tid, role: role_by_records(process, tid), ..Thread::default() })
         .collect();
-    let first = Thread { tid: main, ..Thread::default() };
-    let known = if process.threads.is_empty() { std::slice::from_ref(&first) } else { &process.threads[..] };
+    // A process too short for samples of its threads has one at its end, which is that of its only thread.
+    let ends = process.samples.iter().map(|sample| ThreadSample {
+        at: sample.at,
+        cpu: sample.cpu,
+        minor_faults: sample.minor_faults,
+        ..ThreadSample::default()
+    });
+    let first = Thread { tid: main, samples: ends.collect(), ..Thread::default() };
+    let alone = match &process.threads[..] {
+        [] => true,
+        [only] => only.samples.is_empty() && only.tid == main,
+        _ => false,
+    };
+    let known = if alone && unknown.is_empty() { std::slice::from_ref(&first) } else { &process.threads[..] };
     for (index, thread) in known.iter().chain(&unknown).enumerate() {
         if by_tid.contains_key(&thread.tid) {
             continue;

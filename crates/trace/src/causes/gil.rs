@@ -3,18 +3,30 @@
 use super::{Words, count, located, named, seconds};
 use crate::cause::Cause;
 use crate::facts::{Facts, to_place};
-use crate::recording::Role;
 
 pub(super) fn gain(facts: &Facts<'_>) -> f64 {
     facts.path[Cause::Gil as usize]
 }
 
 pub(super) fn words(facts: &Facts<'_>) -> Words {
-    let threads =
-        facts.lines[0].threads.iter().filter(|thread| matches!(thread.role, Role::User | Role::ThreadWorker)).count()
-            as u64;
-    let (site, function) =
-        facts.main_pool().map_or((String::new(), String::new()), |pool| (pool.site.clone(), pool.function.clone()));
+    let threads = facts.python_threads() as u64;
+    let site = facts.work_site();
+    let pool = facts.main_pool();
+    let function = pool.map_or_else(String::new, |pool| pool.function.clone());
+    let sketch = if pool.is_some_and(|pool| pool.class == "ThreadPool") {
+        format!(
+            "- with ThreadPool() as pool:\n+ with Pool() as pool:\n      results = pool.map({}, items)",
+            named(&function, "work")
+        )
+    } else if pool.is_some() {
+        format!(
+            "- with ThreadPoolExecutor() as executor:\n+ with ProcessPoolExecutor() as executor:\n      results = list(executor.map({}, items))",
+            named(&function, "work")
+        )
+    } else {
+        "- threads = [Thread(target=work, args=(part,)) for part in parts]\n+ with ProcessPoolExecutor() as executor:\n+     results = list(executor.map(work, parts))"
+            .to_owned()
+    };
     Words {
         headline: format!(
             "{} run Python code{}, one at a time: all wait for the interpreter's lock, which costs {} of the run.",
@@ -35,10 +47,7 @@ pub(super) fn words(facts: &Facts<'_>) -> Words {
             "Use processes for work in pure Python (ProcessPoolExecutor has the same methods), a library that releases \
                  the lock, or the plain loop."
                 .to_owned(),
-        sketch: Some(format!(
-            "- with ThreadPoolExecutor() as executor:\n+ with ProcessPoolExecutor() as executor:\n      results = list(executor.map({}, items))",
-            named(&function, "work")
-        )),
+        sketch: Some(sketch),
     }
 }
 

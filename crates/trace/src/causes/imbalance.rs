@@ -65,9 +65,18 @@ pub(super) fn words(facts: &Facts<'_>) -> Words {
             "Cut the work into smaller pieces (a smaller chunksize), hand the largest out first, and let idle workers \
                  take what is left instead of giving each a fixed part."
                 .to_owned(),
-        sketch: Some(format!(
-            "- pool.map({function}, items, chunksize=len(items) // workers)\n+ pool.map({function}, sorted(items, key=cost, reverse=True), chunksize=1)"
-        )),
+        sketch: Some(if facts.main_pool().is_some_and(|pool| pool.class.contains("Executor")) {
+            format!(
+                "- executor.map({function}, items)\n+ executor.map({function}, sorted(items, key=cost, reverse=True))"
+            )
+        } else if facts.main_pool().is_some() {
+            format!(
+                "- pool.map({function}, items)\n+ pool.map({function}, sorted(items, key=cost, reverse=True), chunksize=1)"
+            )
+        } else {
+            "- Process(target=work, args=(items[:half],)), Process(target=work, args=(items[half:],))\n+ Process(target=work, args=(items[0::2],)), Process(target=work, args=(items[1::2],))"
+                .to_owned()
+        }),
     }
 }
 

@@ -72,9 +72,10 @@ pub(super) fn words(facts: &Facts<'_>) -> Words {
         ),
         Some(Shape::Locked { class, site }) => (
             format!(
-                "Workers hold a lock ({}) while they work{}: one of them runs at a time.",
+                "Workers hold a lock ({}) while they work{}: one of them runs at a time, which costs {} of the run.",
                 named(&class, "Lock"),
-                located(&site)
+                located(&site),
+                seconds(gain(facts))
             ),
             site,
             format!("They waited {} for it in all.", seconds(facts.total[Cause::NotParallel as usize])),

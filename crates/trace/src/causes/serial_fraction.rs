@@ -4,13 +4,11 @@ use super::{Words, located, percent, seconds};
 use crate::cause::Cause;
 use crate::facts::{Facts, to_place};
 
-/// Before the first worker and after the last one nobody sits idle for the parent's sake, and what it does there can often
-/// not be shared out: it counts half.
 pub(super) fn gain(facts: &Facts<'_>) -> f64 {
     if !facts.parallel {
         return 0.0;
     }
-    facts.path[Cause::SerialFraction as usize] + facts.loss_own * (0.5 + 0.5 * facts.within_era())
+    facts.path[Cause::SerialFraction as usize] + facts.loss_own
 }
 
 pub(super) fn words(facts: &Facts<'_>) -> Words {

@@ -2,7 +2,7 @@
 
 use super::{Words, bytes, count, located_at, named, percent, seconds, times};
 use crate::cause::Cause;
-use crate::facts::{Facts, at_line};
+use crate::facts::{Facts, at_line, to_place};
 use crate::record::RecordKind;
 
 pub(super) fn gain(facts: &Facts<'_>) -> f64 {
@@ -15,7 +15,7 @@ pub(super) fn words(facts: &Facts<'_>) -> Words {
 
 /// What is said of bytes that travel, for this cause and for `transfer`.
 pub(super) fn moved(facts: &Facts<'_>, cause: Cause, kind: RecordKind, doing: &str) -> Words {
-    let places = facts.places(&[cause], times);
+    let mut places = facts.places(&[cause], times);
     let (mut sent, mut messages, mut largest) = (0u64, 0u64, (0u64, String::new()));
     let mut results = 0u64;
     for (process, record) in facts.all(kind) {
@@ -30,7 +30,13 @@ pub(super) fn moved(facts: &Facts<'_>, cause: Cause, kind: RecordKind, doing: &s
     }
     let share = if facts.process_seconds > 0.0 { facts.total[cause as usize] / facts.process_seconds } else { 0.0 };
     let tasks = facts.tasks();
-    let argument = facts.argument().filter(|(_, size, _)| *size as f64 > 0.3 * largest.0 as f64);
+    let argument = facts.repeated_argument().filter(|(_, size, _)| *size as f64 > 0.3 * largest.0 as f64);
+    if let Some((name, _, site)) = &argument
+        && places.is_empty()
+    {
+        places
+            .extend(to_place(site, format!("`{}` goes along with each task", name.split(':').next().unwrap_or(name))));
+    }
     let (what, site) = match &argument {
         Some((name, size, site)) => {
             let (variable, class) = name.split_once(": ").unwrap_or((name.as_str(), ""));
@@ -102,8 +108,9 @@ pub(super) fn moved(facts: &Facts<'_>, cause: Cause, kind: RecordKind, doing: &s
         )
     } else {
         (
-            "Send less: names, indices or file names instead of the objects, and make the objects in the worker; or do this \
-             work in a plain loop."
+            "Each task gets objects of its own. Send less: names, indices or file names instead of the objects, and make the \
+             objects in the worker (or before the pool, so that forked workers inherit them); or do this work in a plain \
+             loop."
                 .to_owned(),
             None,
         )

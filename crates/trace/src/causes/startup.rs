@@ -9,13 +9,25 @@ use crate::facts::{Facts, Shape};
 use crate::record::RecordKind;
 
 pub(super) fn gain(facts: &Facts<'_>) -> f64 {
+    if facts.started_processes() == 0 {
+        return 0.0;
+    }
     let children = facts.recording.processes.iter().zip(facts.roles).skip(1).filter(|(_, role)| role.counts());
     let usual = children.map(|(child, _)| match child.method.as_str() {
         "fork" => facts.charges.fork,
         "forkserver" => facts.charges.forkserver,
         _ => facts.charges.spawn,
     });
-    facts.own_part(Cause::Startup, facts.path[Cause::Startup as usize] - facts.boot, usual.sum())
+    let mut usual: Vec<f64> = usual.collect();
+    let cost = facts.own_part(Cause::Startup, facts.path[Cause::Startup as usize] - facts.boot, usual.iter().sum());
+    // As many workers as can run at a time, started once, are the price of running at the same time: where that pays, what
+    // the machine charges for them is no fault.
+    if facts.started_processes() as f64 <= facts.cores && facts.worked() > 1.25 * facts.elapsed {
+        usual.sort_by(f64::total_cmp);
+        let price: f64 = usual.iter().rev().take(facts.cores as usize).sum();
+        return (cost - price).max(0.0);
+    }
+    cost
 }
 
 pub(super) fn words(facts: &Facts<'_>) -> Words {
