@@ -26,6 +26,8 @@ TURN = 0.001
 STARTS = 3
 # How often to look whether helpers still live, when they send nothing.
 LOOK = 0.1
+# So often in a row a map may look in vain while nobody has anything of it.
+VAIN = 50
 
 
 class Failed(Exception):
@@ -134,6 +136,7 @@ class Run:
         self._sharing = 0
         self._helped = False  # have any helpers been started?
         self._sized = False  # has the planner been told how large items and results are?
+        self._vain = 0  # waits in a row that nothing could have ended
 
     # --- the loop ---
 
@@ -379,6 +382,7 @@ class Run:
         busy = [kind for kind, team in self.teams.items() if team.outstanding] or list(self.teams)
         if not busy:
             time.sleep(min(patience, 0.001))
+            self._check_vain()
             return
         if len(busy) > 1:
             patience = min(patience, TURN)
@@ -387,7 +391,22 @@ class Run:
             for event in happened:
                 self._happened(kind, event)
             if happened:
+                self._vain = 0
                 return
+        self._check_vain()
+
+    def _check_vain(self) -> None:
+        """No wait without a way out: where nobody has a chunk or is about to be ready, nothing will ever happen."""
+        if self.given or any(team.awaited() for team in self.teams.values()):
+            self._vain = 0
+            return
+        self._vain += 1
+        if self._vain >= VAIN:
+            raise errors.TaskError(
+                "the map waits, though no helper has any of its items; this is a fault of breakeven's, please report "
+                f"it with this: helpers {[(kind, team.size()) for kind, team in self.teams.items()]}, "
+                f"{len(self.results)} results and {len(self.pieces)} pieces"
+            )
 
     def _replace(self) -> None:
         """All helpers have died, and nobody else is to run the items: start another."""

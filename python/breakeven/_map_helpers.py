@@ -305,6 +305,9 @@ class ProcessTeam(Team):
     def size(self) -> int:
         return len(self._workers)
 
+    def awaited(self) -> bool:
+        return self._ups > 0 or any(not worker.ready for worker in self._workers.values())
+
     def idle(self) -> int:
         return sum(worker.ready for worker in self._workers.values())
 

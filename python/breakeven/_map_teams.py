@@ -39,6 +39,10 @@ class Team:
         """How many helpers there are, ready or on their way."""
         raise NotImplementedError
 
+    def awaited(self) -> bool:
+        """Is a helper on its way of whom `poll` will tell?"""
+        return False
+
     def send(self, start: int, items: Any, count: int) -> int:
         """Give out the chunk of `count` items that begins at place `start`; returns the bytes that this takes.
 

@@ -38,6 +38,10 @@ class ThreadTeam(Team):
         self._threads: list[threading.Thread] = []
         self._stopped = False
         self.outstanding = 0
+        self._ups = 0
+
+    def awaited(self) -> bool:
+        return self._ups < len(self._threads)
 
     def size(self) -> int:
         return len(self._threads)
@@ -78,6 +82,7 @@ class ThreadTeam(Team):
         except queue.Empty:
             pass
         self.outstanding -= sum(1 for event in found if event[0] == "ran")
+        self._ups += sum(1 for event in found if event[0] == "up")
         return found
 
     def finish(self) -> None:

@@ -9,6 +9,8 @@ import time
 
 import breakeven
 import pytest
+from breakeven import TaskError, _map_engine
+from breakeven._map_work import Call, Sequence
 
 from tests.map import functions
 
@@ -143,3 +145,20 @@ def shows_itself(argument):
         open(path, "w").close()
     time.sleep(0.0003)
     return index
+
+
+class WaitsForNothing:
+    """A planner that has lost count of what helpers have."""
+
+    def next(self, now):
+        return ("wait", None)
+
+    def close(self):
+        pass
+
+
+def test_a_map_that_nobody_works_at_is_an_error_and_no_hang(monkeypatch):
+    monkeypatch.setattr(_map_engine, "VAIN", 3)
+    run = _map_engine.Run(Call(functions.square, False), Sequence([[1, 2]], False), WaitsForNothing(), None)
+    with pytest.raises(TaskError, match="no helper has any of its items"):
+        run.to_the_end()
