@@ -1,40 +1,19 @@
 //! What a dict promises: it behaves as a map that keeps the order of its keys, and a death at any
 //! store leaves it as it was before or after the operation, with all memory accounted for.
 
-use breakeven_shm::crash_points::run;
-use breakeven_shm::{Arena, Block, Container, ContainerError, Dict, Item, Items, Key, List, Lookup, Ticket, Which};
+use breakeven_shm::{Arena, Container, ContainerError, Dict, Item, Items, Key, List, Lookup, Ticket, Which};
 use proptest::prelude::*;
+use support::*;
 
-fn arena() -> Arena {
-    Arena::heap(512 << 20, 16 << 20).unwrap()
-}
+#[path = "support/containers.rs"]
+mod support;
 
 fn open(arena: &Arena, dict: &Dict) -> Dict {
     Dict::open(arena, Ticket { id: dict.id(), lender: 0 }).unwrap()
 }
 
-/// A payload and the bytes of its blocks.
-type Part = (Vec<u8>, Vec<Vec<u8>>);
-
-fn plain(payload: &[u8]) -> Part {
-    (payload.to_vec(), vec![])
-}
-
-fn blocks(arena: &Arena, part: &Part) -> Vec<Block> {
-    let block = |bytes: &Vec<u8>| {
-        let mut block = arena.alloc(bytes.len()).unwrap();
-        block.as_mut_slice().copy_from_slice(bytes);
-        block
-    };
-    part.1.iter().map(block).collect()
-}
-
-fn items(arena: &Arena, pairs: &[(Part, Part)]) -> Items {
-    let mut items = Items::new();
-    for part in pairs.iter().flat_map(|(key, value)| [key, value]) {
-        items.push(7, &part.0, blocks(arena, part));
-    }
-    items
+fn pair_items(arena: &Arena, pairs: &[(Part, Part)]) -> Items {
+    items(arena, pairs.iter().flat_map(|(key, value)| [key, value]))
 }
 
 /// A bad hash: many keys have the same, and most of those follow each other.
@@ -44,14 +23,8 @@ fn hash(key: &Part) -> u64 {
 
 /// Runs `operation` with `key`, which its payload tells from others.
 fn with_key<T>(key: &Part, operation: impl FnOnce(&Key<'_>) -> T) -> T {
-    let same = |tag, payload: &[u8], _| Some(tag == 7 && payload == key.0);
+    let same = |tag, payload: &[u8], _| Some(tag == TAG && payload == key.0);
     operation(&Key { hash: hash(key), same: &same, decided: None, note: None })
-}
-
-fn part(item: &mut Item) -> Part {
-    assert_eq!(item.tag, 7);
-    let blocks = item.blocks.drain(..).map(|block| block.as_slice().to_vec()).collect();
-    (item.payload().to_vec(), blocks)
 }
 
 fn found<T>(lookup: Lookup<T>) -> Option<T> {
@@ -75,7 +48,7 @@ fn get(dict: &Dict, key: &Part) -> Option<Part> {
 fn set(dict: &Dict, key: &Part, value: &Part, replace: bool) -> bool {
     let arena = dict.arena();
     let (mut names, mut values) = (blocks(&arena, key), blocks(&arena, value));
-    let stored = with_key(key, |how| dict.set(how, (7, &key.0, &mut names), (7, &value.0, &mut values), replace));
+    let stored = with_key(key, |how| dict.set(how, (TAG, &key.0, &mut names), (TAG, &value.0, &mut values), replace));
     let was = found(stored.unwrap()).is_some();
     assert_eq!(names.is_empty(), !was || key.1.is_empty(), "a key that was there keeps its bytes");
     assert_eq!(values.is_empty(), !was || replace || value.1.is_empty());
@@ -96,7 +69,7 @@ fn update(dict: &Dict, pairs: &[(Part, Part)]) {
     let sames: Vec<_> = pairs.iter().map(|(key, _)| |_, payload: &[u8], _| Some(payload == key.0)).collect();
     let key = |nth: usize| Key { hash: hash(&pairs[nth].0), same: &sames[nth], decided: None, note: None };
     let keys: Vec<Key<'_>> = (0..pairs.len()).map(key).collect();
-    let mut items = items(&dict.arena(), pairs);
+    let mut items = pair_items(&dict.arena(), pairs);
     assert!(found(dict.update(&keys, &mut items).unwrap()).is_some());
     assert!(items.is_empty());
 }
@@ -105,15 +78,7 @@ fn contents(dict: &Dict) -> Vec<(Part, Part)> {
     let mut items = Items::new();
     let mut parts = |which| {
         dict.read(which, &mut items).unwrap();
-        let mut parts: Vec<Part> = Vec::new();
-        items
-            .take_each(|tag, payload, blocks| {
-                assert_eq!(tag, 7);
-                parts.push((payload.to_vec(), blocks.iter().map(|block| block.as_slice().to_vec()).collect()));
-                Ok::<(), ()>(())
-            })
-            .unwrap();
-        parts
+        parts(&mut items)
     };
     let both = parts(Which::Both);
     let pairs: Vec<(Part, Part)> = both.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
@@ -143,21 +108,8 @@ fn any_key() -> impl Strategy<Value = Part> {
     })
 }
 
-fn any_value() -> impl Strategy<Value = Part> {
-    let payload = prop_oneof![
-        4 => prop::collection::vec(any::<u8>(), 0..=12),
-        2 => prop::collection::vec(any::<u8>(), 13..=60),
-        1 => prop::collection::vec(any::<u8>(), 1000..=1024),
-    ];
-    let blocks = prop_oneof![
-        6 => Just(vec![]),
-        1 => prop::collection::vec(prop::collection::vec(any::<u8>(), 1..=3000), 1..=3),
-    ];
-    (payload, blocks)
-}
-
 fn any_pairs(most: usize) -> impl Strategy<Value = Vec<(Part, Part)>> {
-    prop::collection::vec((any_key(), any_value()), 0..most).prop_map(|pairs| {
+    prop::collection::vec((any_key(), any_part()), 0..most).prop_map(|pairs| {
         let mut once: Vec<(Part, Part)> = Vec::new();
         for pair in pairs {
             if once.iter().all(|other| other.0 != pair.0) {
@@ -170,8 +122,8 @@ fn any_pairs(most: usize) -> impl Strategy<Value = Vec<(Part, Part)>> {
 
 fn any_op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        6 => (any_key(), any_value()).prop_map(|(key, value)| Op::Set(key, value)),
-        2 => (any_key(), any_value()).prop_map(|(key, value)| Op::SetDefault(key, value)),
+        6 => (any_key(), any_part()).prop_map(|(key, value)| Op::Set(key, value)),
+        2 => (any_key(), any_part()).prop_map(|(key, value)| Op::SetDefault(key, value)),
         2 => any_key().prop_map(Op::Get),
         4 => any_key().prop_map(Op::Pop),
         2 => Just(Op::PopLast),
@@ -190,7 +142,7 @@ fn apply(dict: &Dict, op: &Op) {
         Op::Update(pairs) => update(dict, pairs),
         Op::Replace(pairs) => {
             let hashes: Vec<u64> = pairs.iter().map(|(key, _)| hash(key)).collect();
-            dict.replace(&hashes, &mut items(&dict.arena(), pairs), None, None).unwrap();
+            dict.replace(&hashes, &mut pair_items(&dict.arena(), pairs), None, None).unwrap();
         }
     }
 }
@@ -282,7 +234,7 @@ fn many_keys_are_taken_out_from_the_end() {
     let pairs: Vec<(Part, Part)> = (0..30_000u32).map(|n| (plain(&n.to_ne_bytes()), plain(b"x"))).collect();
     let spread = |key: &Part| u64::from(u32::from_ne_bytes(key.0[..].try_into().unwrap())).wrapping_mul(0x9e37_79b9);
     let hashes: Vec<u64> = pairs.iter().map(|(key, _)| spread(key)).collect();
-    dict.replace(&hashes, &mut items(&arena, &pairs), None, None).unwrap();
+    dict.replace(&hashes, &mut pair_items(&arena, &pairs), None, None).unwrap();
     for (key, value) in pairs.into_iter().rev() {
         assert_eq!(pop_last(&dict), Some((key, value)));
     }
@@ -297,7 +249,7 @@ fn keys_that_bytes_do_not_tell_apart() {
     let never = |_, _: &[u8], _| None;
     let key = |decided| Key { hash: 5, same: &never, decided, note: None };
     let store = |decided, name: &[u8], value: &[u8]| {
-        dict.set(&key(decided), (7, name, &mut vec![]), (7, value, &mut vec![]), true).unwrap()
+        dict.set(&key(decided), (TAG, name, &mut vec![]), (TAG, value, &mut vec![]), true).unwrap()
     };
     assert!(matches!(store(None, b"one", b"1"), Lookup::Missing), "nothing to be unsure about");
     let Lookup::Unsure(unsure) = store(None, b"two", b"2") else { panic!() };
@@ -321,7 +273,7 @@ fn errors_leave_it_as_it_was() {
     let dict = Dict::create(&arena, 0, 0).unwrap();
     set(&dict, &plain(b"k"), &plain(b"v"), true);
     let long = with_key(&plain(b"k"), |key| {
-        dict.set(key, (7, b"k", &mut vec![]), (7, &[0; 1025], &mut vec![]), true).unwrap_err()
+        dict.set(key, (TAG, b"k", &mut vec![]), (TAG, &[0; 1025], &mut vec![]), true).unwrap_err()
     });
     assert_eq!(long, ContainerError::TooLong);
     let version = dict.version().unwrap();
@@ -329,7 +281,7 @@ fn errors_leave_it_as_it_was() {
     assert_eq!(refused, Err(ContainerError::Changed));
     let many: Vec<(Part, Part)> = (0..2000u32).map(|n| (plain(&n.to_ne_bytes()), plain(&[1; 900]))).collect();
     let hashes: Vec<u64> = (0..2000).collect();
-    let refused = dict.replace(&hashes, &mut items(&arena, &many), None, None);
+    let refused = dict.replace(&hashes, &mut pair_items(&arena, &many), None, None);
     assert!(matches!(refused, Err(ContainerError::Memory(_))), "{refused:?}");
     assert_eq!(contents(&dict), [(plain(b"k"), plain(b"v"))]);
     arena.check_invariants().unwrap();
@@ -354,15 +306,6 @@ fn a_note_is_changed_by_one_of_several() {
     assert!(matches!(dict.contains(&key(7)), Ok(Lookup::Missing)));
     assert!(matches!(dict.contains(&key(0)), Err(ContainerError::Changed)));
     assert_eq!(dict.replace(&[], &mut Items::new(), None, Some(0)), Err(ContainerError::Changed));
-}
-
-/// Runs `operation` as a participant that dies after its `after`-th store. True if it survived.
-fn play(arena: &Arena, after: u64, operation: impl FnOnce(&Arena) + Send) -> bool {
-    let victim = arena.again().unwrap();
-    let survived =
-        std::thread::scope(|scope| scope.spawn(|| run(Some(after), || operation(&victim)).0.is_some()).join().unwrap());
-    victim.abandon();
-    survived
 }
 
 fn long_key() -> Part {
@@ -513,7 +456,7 @@ fn threads_and_participants_lose_nothing() {
                     let name = n.to_ne_bytes();
                     let same = |_, payload: &[u8], _| Some(payload == name);
                     let key = Key { hash: spread(n), same: &same, decided: None, note: None };
-                    dict.set(&key, (7, &name, &mut vec![]), (7, &name, &mut vec![]), true).unwrap();
+                    dict.set(&key, (TAG, &name, &mut vec![]), (TAG, &name, &mut vec![]), true).unwrap();
                     if n % 3 == 0 {
                         assert!(matches!(dict.pop(&key, &mut Item::new()), Ok(Lookup::Found(()))));
                     }

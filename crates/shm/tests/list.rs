@@ -2,59 +2,21 @@
 //! or after the operation, with all memory accounted for.
 
 use breakeven_shm::crash_points::run;
-use breakeven_shm::{Arena, Block, Container, ContainerError, Item, Items, List, Piece, Ticket};
+use breakeven_shm::{Arena, Container, ContainerError, Item, Items, List, Piece, Ticket};
 use proptest::prelude::*;
+use support::{Part as Element, any_part as any_element, part as element, *};
 
-fn arena() -> Arena {
-    Arena::heap(512 << 20, 16 << 20).unwrap()
-}
+#[path = "support/containers.rs"]
+mod support;
 
 fn open(arena: &Arena, list: &List) -> List {
     List::open(arena, Ticket { id: list.id(), lender: 0 }).unwrap()
 }
 
-/// An element as the tests see it: its payload, and the bytes of its blocks.
-type Element = (Vec<u8>, Vec<Vec<u8>>);
-
-fn plain(payload: &[u8]) -> Element {
-    (payload.to_vec(), vec![])
-}
-
-fn blocks(arena: &Arena, element: &Element) -> Vec<Block> {
-    let block = |bytes: &Vec<u8>| {
-        let mut block = arena.alloc(bytes.len()).unwrap();
-        block.as_mut_slice().copy_from_slice(bytes);
-        block
-    };
-    element.1.iter().map(block).collect()
-}
-
-fn items(arena: &Arena, elements: &[Element]) -> Items {
-    let mut items = Items::new();
-    for element in elements {
-        items.push(7, &element.0, blocks(arena, element));
-    }
-    items
-}
-
-fn element(item: &mut Item) -> Element {
-    assert_eq!(item.tag, 7);
-    let blocks = item.blocks.drain(..).map(|block| block.as_slice().to_vec()).collect();
-    (item.payload().to_vec(), blocks)
-}
-
 fn contents(list: &List) -> Vec<Element> {
     let mut items = Items::new();
     list.read(|len| (0, 1, len), &mut items).unwrap();
-    let mut all: Vec<Element> = Vec::new();
-    items
-        .take_each(|tag, payload, blocks| {
-            assert_eq!(tag, 7);
-            let blocks = blocks.iter().map(|block| block.as_slice().to_vec()).collect();
-            all.push((payload.to_vec(), blocks));
-            Ok::<(), ()>(())
-        })
-        .unwrap();
+    let all = parts(&mut items);
     assert_eq!(list.len().unwrap(), all.len() as u64);
     all
 }
@@ -95,19 +57,6 @@ enum Op {
     Splice(u64, u64, Vec<Element>),
     Reverse,
     Clear,
-}
-
-fn any_element() -> impl Strategy<Value = Element> {
-    let payload = prop_oneof![
-        4 => prop::collection::vec(any::<u8>(), 0..=12),
-        2 => prop::collection::vec(any::<u8>(), 13..=60),
-        1 => prop::collection::vec(any::<u8>(), 1000..=1024),
-    ];
-    let blocks = prop_oneof![
-        6 => Just(vec![]),
-        1 => prop::collection::vec(prop::collection::vec(any::<u8>(), 1..=3000), 1..=3),
-    ];
-    (payload, blocks)
 }
 
 fn any_op() -> impl Strategy<Value = Op> {
@@ -289,15 +238,6 @@ fn what_was_read_is_the_readers_own() {
     assert!(item.blocks[0].as_slice().iter().all(|&byte| byte == 9));
     drop((item, list));
     assert_eq!(arena.statistics().in_use, 0);
-}
-
-/// Runs `operation` as a participant that dies after its `after`-th store. True if it survived.
-fn play(arena: &Arena, after: u64, operation: impl FnOnce(&Arena) + Send) -> bool {
-    let victim = arena.again().unwrap();
-    let survived =
-        std::thread::scope(|scope| scope.spawn(|| run(Some(after), || operation(&victim)).0.is_some()).join().unwrap());
-    victim.abandon();
-    survived
 }
 
 fn start() -> Vec<Element> {
