@@ -8,6 +8,7 @@ import breakeven
 import pytest
 
 from tests.support import kill
+from tests.support.shared import in_use, run, wait_for_blocks
 
 np = pytest.importorskip("numpy")
 
@@ -23,13 +24,6 @@ class Colour(enum.Enum):
 def manager(ctx):
     with ctx.Manager() as manager:
         yield manager
-
-
-def run(ctx, target, *args):
-    process = ctx.Process(target=target, args=args)
-    process.start()
-    process.join(LIMIT)
-    assert process.exitcode == 0
 
 
 def change(shared, space, value, numbers):
@@ -116,11 +110,6 @@ def test_concurrent_changes_lose_nothing(ctx, manager):
     assert shared.copy() == {(number, n): n for number in range(3) for n in range(500) if n % 3}
 
 
-def in_use():
-    breakeven._native.reap()
-    return breakeven._native.arena_statistics()["blocks_in_use"]
-
-
 def hammer(shared, journal, number):
     for i in range(10**9):
         shared[number] = (i, "x" * (i % 3000))
@@ -155,7 +144,7 @@ def test_killed_inside_operations(tmp_path, seed):
             shared["works on"] = 1
             assert shared["works on"] == 1
             del shared
-        assert in_use() <= before
+        wait_for_blocks(before)
 
 
 def fill_up(shared):

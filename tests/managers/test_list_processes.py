@@ -1,16 +1,14 @@
 """Shared lists between processes: how proxies travel, what others see, what a death leaves."""
 
-import gc
 import os
 import random
-import time
 
 import breakeven
 import pytest
-from breakeven import _native
 from breakeven.managers import ListProxy
 
 from tests.support import kill
+from tests.support.shared import in_use, run, wait_for_blocks
 
 np = pytest.importorskip("numpy")
 
@@ -21,13 +19,6 @@ LIMIT = 60
 def manager(ctx):
     with ctx.Manager() as manager:
         yield manager
-
-
-def run(ctx, target, *args):
-    process = ctx.Process(target=target, args=args)
-    process.start()
-    process.join(LIMIT)
-    assert process.exitcode == 0
 
 
 def change(shared, nested):
@@ -161,19 +152,6 @@ def test_large_elements_are_everyones_own(manager):
     taken = shared.pop()
     taken[:] = 4
     assert (taken == 4).all() and len(shared) == 0
-
-
-def in_use():
-    gc.collect()
-    _native.reap()
-    return _native.arena_statistics()["blocks_in_use"]
-
-
-def wait_for_blocks(before):
-    deadline = time.monotonic() + 10
-    while (now := in_use()) > before and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert now <= before, f"{now - before} blocks are not accounted for"
 
 
 def make_and_drop(manager):
