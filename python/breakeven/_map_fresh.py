@@ -106,13 +106,17 @@ class Snapshot:
                 continue
             for key, value in list(vars(module).items()):
                 if not key.startswith("__"):
-                    self._tokens[name, key] = _token(value)
+                    try:
+                        token = _token(value)
+                    except Exception:  # attributes are the program's code
+                        token = _UNKNOWN
+                    self._tokens[name, key] = token
 
     def still_holds(self, function: Any) -> bool:
         """Does everything that this function can see look as it did?"""
         try:
             return self._holds(function, set(), 0)
-        except (RecursionError, RuntimeError):
+        except Exception:  # attributes are the program's code
             return False
 
     def _holds(self, value: Any, seen: set[int], depth: int) -> bool:

@@ -276,6 +276,13 @@ def test_helpers_that_are_kept_see_what_the_program_changes_between_maps(python,
     assert (done.code, done.out, done.err) == (0, "same\n", "")
 
 
+def test_classes_that_are_hard_to_look_at_are_no_obstacle(monkeypatch):
+    # As with classes of some extension modules, whose `__module__` is a descriptor.
+    monkeypatch.setattr(functions, "Odd", type("Odd", (), {"__module__": property(str)}), raising=False)
+    for _ in range(2):
+        assert breakeven.map(functions.square, range(100), backend="processes") == [x * x for x in range(100)]
+
+
 def test_helpers_are_used_again():
     first = {pid for pid, _ in breakeven.map(functions.where, iter(range(40)), backend="processes", workers=1)}
     again = {pid for pid, _ in breakeven.map(functions.where, iter(range(40)), backend="processes", workers=1)}
