@@ -348,7 +348,14 @@ def _bar(total: int | None) -> Any:
         from tqdm.auto import tqdm  # type: ignore[import-untyped]
     except ImportError:
         raise ImportError("progress=True needs tqdm: pip install tqdm") from None
-    return tqdm(total=total, disable=None)
+
+    class Bar(tqdm):  # type: ignore[misc]
+        # No thread that looks after bars: with one, nothing could be forked any more.
+        monitor_interval = 0
+
+    # By default the lock is one between processes as well, a semaphore in /dev/shm; only this thread writes.
+    Bar.set_lock(threading.RLock())
+    return Bar(total=total, disable=None)
 
 
 class _Teams:

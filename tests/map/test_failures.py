@@ -186,6 +186,23 @@ def test_progress_is_quiet_without_a_terminal(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+BAR = """
+import sys, threading
+import breakeven
+sys.stderr.isatty = lambda: True
+def item(x):
+    return x
+assert breakeven.map(item, range(50), progress=True, backend="processes") == list(range(50))
+print(threading.active_count())
+"""
+
+
+def test_progress_counts_items_and_leaves_no_thread(python):
+    pytest.importorskip("tqdm")
+    done = python("-c", BAR)
+    assert done.out == "1\n" and "50/50" in done.err, done.err
+
+
 def test_maps_from_several_threads():
     results = {}
 
